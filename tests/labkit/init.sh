@@ -1,0 +1,28 @@
+# The lab kernel's first process, after the settings that boot.py writes before this text: LAB_MODULES, LAB_WRITABLE,
+# LAB_ADDRESS, LAB_LINK, LAB_JOB, LAB_INTERACTIVE.
+#
+# Root becomes an overlay over the host's tree whose upper half is memory: programs may write anywhere and the host's
+# files stay as they are, except below the directories in LAB_WRITABLE.
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+version=$(uname -r)
+
+mount -t proc proc /proc
+mount -t tmpfs tmpfs /run
+grep -qw overlay /proc/filesystems || insmod "$LAB_MODULES/kernel/fs/overlayfs/overlay.ko"
+mkdir -p /run/up /run/work /run/new
+mount -t overlay -o lowerdir=/,upperdir=/run/up,workdir=/run/work overlay /run/new
+mount -t proc proc /run/new/proc
+mount -t sysfs sysfs /run/new/sys
+mount -t cgroup2 cgroup2 /run/new/sys/fs/cgroup
+mount -t devtmpfs devtmpfs /run/new/dev
+mkdir -p /run/new/dev/pts /run/new/dev/shm
+mount -t devpts -o ptmxmode=666 devpts /run/new/dev/pts
+mount -t tmpfs tmpfs /run/new/dev/shm
+mount -t tmpfs -o mode=755 tmpfs /run/new/run
+ln -s /proc/self/fd /run/new/dev/fd
+mkdir -p /run/new/lib/modules
+[ -e "/run/new/lib/modules/$version" ] || ln -s "$LAB_MODULES" "/run/new/lib/modules/$version"
+echo "$LAB_WRITABLE" | while read -r directory; do
+    [ -z "$directory" ] || mount --bind "$directory" "/run/new$directory"
+done
+exec chroot /run/new /bin/sh "$LAB_JOB/inside"

@@ -1,0 +1,23 @@
+# Runs on the overlay root (init.sh), again after boot.py's settings; then LAB_COMMAND, LAB_CWD and the environment apply.
+# Tunnel modules must not put a device into every namespace that is made.
+echo 1 > /proc/sys/net/core/fb_tunnels_only_for_init_net
+modprobe -a -q $LAB_LOAD
+ip link set lo up
+if [ -n "$LAB_LINK" ]; then
+    ip address add "$LAB_ADDRESS" dev "$LAB_LINK"
+    ip link set "$LAB_LINK" up
+fi
+# The host asks for a power-off by what it finds in the status file, so it is written last and in one piece.
+finish() {
+    echo "$1" > "$LAB_JOB/status.new"
+    mv "$LAB_JOB/status.new" "$LAB_JOB/status"
+    echo o > /proc/sysrq-trigger
+    while :; do sleep 60; done
+}
+cd "$LAB_CWD" || finish 125
+if [ -n "$LAB_INTERACTIVE" ]; then
+    setsid -c -w /bin/sh "$LAB_JOB/command" < /dev/tty1 > /dev/tty1 2>&1
+else
+    /bin/sh "$LAB_JOB/command" < /dev/null >> "$LAB_JOB/stdout" 2>> "$LAB_JOB/stderr"
+fi
+finish $?

@@ -1,0 +1,54 @@
+"""A network namespace of the lab's own, with the tap that joins host and lab kernel: the machine's network stays as it is.
+
+Everything of a run lives in it: the lab kernel, and on the host side the control plane.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from tests.labkit import wires
+from tests.labkit.ports import LabError
+
+_CLONE_NEWUSER: Final = 0x10000000
+_CLONE_NEWNET: Final = 0x40000000
+
+
+def enter() -> None:
+    """Moves this process into a network namespace of its own (without privileges: into a user namespace first).
+
+    Call it early: before any thread starts and before a subprocess that is to share it. Everything behind the tap is
+    reached through the lab kernel, so that a world's addresses need no routes here.
+    """
+    if os.geteuid() == 0:
+        _unshare(_CLONE_NEWNET)
+    else:
+        user, group = os.geteuid(), os.getegid()
+        _unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+        Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    _ip(
+        "link set lo up",
+        f"tuntap add dev {wires.TAP} mode tap",
+        f"address add {wires.HOST_ADDRESS}/{wires.WIRE_PREFIX} dev {wires.TAP}",
+        f"link set {wires.TAP} up",
+        f"route add default via {wires.GUEST_ADDRESS}",
+    )
+
+
+def _unshare(flags: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags) != 0:
+        error = ctypes.get_errno()
+        raise LabError(f"no namespace of our own: unshare: {os.strerror(error)}")
+
+
+def _ip(*commands: str) -> None:
+    done = subprocess.run(["ip", "-batch", "-"], input="\n".join(commands), text=True, capture_output=True)
+    if done.returncode != 0:
+        raise LabError(f"the lab's own network: {done.stderr.strip()}")
