@@ -1,0 +1,46 @@
+# Every target is one line into scripts/; each does the set-up it needs, and a second run does none.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup check test unit scenarios api kernel lab demo bench test-qemu-demo control-plane clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
+
+setup: ## a virtual environment, and Debian packages where we are root
+	@scripts/setup
+
+check: setup ## ruff, mypy --strict, import contracts
+	@scripts/test check
+
+test: setup ## everything: check, unit, scenarios, api, kernel, lab
+	@scripts/test
+
+unit: setup ## decisions: no root, no clock, no network
+	@scripts/test unit
+
+scenarios: setup ## a cluster in, a node's state out, as text
+	@scripts/test scenarios
+
+api: setup ## against a real kube-apiserver and etcd
+	@scripts/test api
+
+kernel: setup ## every kernel edge, in the lab kernel
+	@scripts/test kernel
+
+lab: setup ## packets: every scenario of tests/lab (FILES="a.yaml b.yaml" for some)
+	@scripts/test lab $(FILES)
+
+demo: setup ## three nodes, real traffic through IPVS, on one screen
+	@scripts/demo
+
+bench: setup ## how fast and how big, in the lab kernel
+	@scripts/bench
+
+test-qemu-demo: setup ## the demo's world once more on Linux 6.12 with iptables-nft (slow: QEMU)
+	@scripts/test qemu-demo
+
+control-plane: setup ## builds etcd, kube-apiserver, kube-controller-manager and kubectl into the cache
+	@scripts/control-plane
+
+clean: ## removes what was made inside the tree; the control plane's cache outside stays
+	@scripts/clean
