@@ -1,0 +1,276 @@
+"""A scenario file's text -> Scenario, or every error in it, each naming file, line and key.
+
+This module owns the sections (nodes, serviceCIDRs, outside, agents) and their defaults; scenario_steps.py owns the
+steps. What is not understood is an error, never skipped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_interface
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from yaml.nodes import MappingNode
+
+from tests.labkit import fields
+from tests.labkit.model import AgentSpec, NodeSpec, OutsideSpec, Scenario, Step
+from tests.labkit.scenario_steps import Context, read_step
+from tests.labkit.yaml12 import NULL, Field, FormatError, NotPlayable, did_you_mean, documents
+
+SECTIONS = ("nodes", "serviceCIDRs", "outside", "agents", "steps")
+SERVICE_CIDRS: tuple[str, ...] = ("10.96.0.0/16", "fd00:10:96::/112")
+BGP_KEYS = (
+    "engine", "asn", "neighbors", "password", "bfd", "gracefulRestart", "multihop", "port", "address", "announce",
+)  # fmt: skip
+MAX_ASN = 2**32 - 1
+MAX_NODES = 200  # of the default addresses 192.0.2.11 and up
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ScenarioErrors(Exception):
+    """Everything that is wrong with a file."""
+
+    def __init__(self, errors: list[FormatError]) -> None:
+        self.errors = errors
+        super().__init__("\n".join(map(str, errors)))
+
+    @property
+    def only_not_playable(self) -> bool:
+        """The file is well written; this lab just cannot play all of it yet."""
+        return all(isinstance(error, NotPlayable) for error in self.errors)
+
+
+def load(file: Path) -> Scenario:
+    try:
+        return parse(file.read_text(encoding="utf-8"), file)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ScenarioErrors([FormatError(file, 1, "", f"cannot be read: {reason}")]) from None
+
+
+def parse(text: str, file: Path) -> Scenario:
+    """The scenario of `text`; `file` is only its name."""
+    return _Reading(file).scenario(text)
+
+
+class _Reading:
+    """One file being read: the errors found so far, so that one mistake does not hide the next."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.errors: list[FormatError] = []
+
+    def scenario(self, text: str) -> Scenario:
+        nothing: dict[str, Field] = {}
+        found = self._try(nothing, self._sections, text)
+        nodes = self._try(default_nodes(3), self._nodes, found.get("nodes"))
+        cidrs = self._try(SERVICE_CIDRS, _service_cidrs, found.get("serviceCIDRs"))
+        nobody: dict[str, OutsideSpec] = {}
+        outside = self._try(nobody, self._outside, found.get("outside"), nodes)
+        self._try(None, _refuse_shared_addresses, found, nodes, outside)
+        agents = self._try(AgentSpec(), _agents, found.get("agents"), nodes)
+        context = Context(nodes=tuple(nodes), outside=tuple(outside), agents=agents)
+        steps = []
+        for field in found["steps"].items() if "steps" in found else []:
+            step = self._try(None, _step, field, context)
+            if step is None:
+                context.workloads = True  # whatever it would have applied: no second error for the same mistake
+            else:
+                steps.append(step)
+        if self.errors:
+            raise ScenarioErrors(sorted(self.errors, key=lambda error: error.line))
+        return Scenario(self.file, nodes, cidrs, outside, agents, tuple(steps))
+
+    def _try(self, otherwise: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except FormatError as error:
+            self.errors.append(error)
+            return otherwise
+
+    def _sections(self, text: str) -> dict[str, Field]:
+        roots = documents(text, self.file)
+        if not roots:
+            raise FormatError(self.file, 1, "steps", "is missing: the file is empty")
+        if len(roots) > 1:
+            raise roots[1].fail("a scenario file holds one document")
+        found = roots[0].entries()
+        for name, field in list(found.items()):
+            if name not in SECTIONS:
+                self.errors.append(
+                    field.fail(f"unknown key{did_you_mean(name, SECTIONS)}; known here: {', '.join(SECTIONS)}")
+                )
+        if "steps" not in found:
+            raise FormatError(self.file, roots[0].line, "steps", "is missing")
+        if found["steps"].node.tag == NULL or not found["steps"].items("a list of steps"):
+            raise found["steps"].fail("wants at least one step")
+        return found
+
+    def _nodes(self, field: Field | None) -> dict[str, NodeSpec]:
+        if field is None:
+            return default_nodes(3)
+        nodes = {}
+        for position, (name, value) in enumerate(field.entries().items(), 1):
+            nodes[name] = self._try(default_node(name, position), _node, name, value, position)
+        if not nodes:
+            raise field.fail("wants at least one node")
+        return nodes
+
+    def _outside(self, field: Field | None, nodes: dict[str, NodeSpec]) -> dict[str, OutsideSpec]:
+        if field is None:
+            return {}
+        entries = field.entries()
+        others = (*nodes, *entries)
+        hosts = {}
+        for name, value in entries.items():
+            hosts[name] = self._try(OutsideSpec(name, ()), _outside_host, name, value, nodes, others)
+            self._try(None, _bgp, value, nodes)
+        return hosts
+
+
+def _step(field: Field, context: Context) -> Step | None:
+    return read_step(field, context)
+
+
+def default_node(name: str, position: int) -> NodeSpec:
+    """Node I of LAB: 192.0.2.(10+I) and 2001:db8::(10+I), 10.244.I.0/24 and fd00:10:244:I::/64.
+
+    I is the number at the end of the name (n2), else the node's place in the file.
+    """
+    match = re.search(r"(\d{1,3})$", name)
+    number = int(match[1]) if match and 1 <= int(match[1]) <= MAX_NODES else position
+    return NodeSpec(
+        name,
+        (f"192.0.2.{10 + number}", f"2001:db8::{10 + number}"),
+        (f"10.244.{number}.0/24", f"fd00:10:244:{number}::/64"),
+    )
+
+
+def default_nodes(count: int) -> dict[str, NodeSpec]:
+    return {f"n{number}": default_node(f"n{number}", number) for number in range(1, count + 1)}
+
+
+def _node(name: str, field: Field, position: int) -> NodeSpec:
+    _check_name(field, name, "a node's name")
+    default = default_node(name, position)
+    if field.node.tag == NULL:
+        return default
+    found = field.keys(("addresses", "podCIDRs", "labels", "annotations"))
+    return NodeSpec(
+        name,
+        _addresses(found["addresses"]) if "addresses" in found else default.addresses,
+        tuple(map(fields.network, found["podCIDRs"].items("a list of CIDRs"))) if "podCIDRs" in found
+        else default.pod_cidrs,
+        fields.word_map(found["labels"]) if "labels" in found else {},
+        fields.word_map(found["annotations"]) if "annotations" in found else {},
+    )  # fmt: skip
+
+
+def _addresses(field: Field) -> tuple[str, ...]:
+    addresses = tuple(map(fields.interface, field.items("a list of addresses")))
+    if not addresses:
+        raise field.fail("wants at least one address")
+    return addresses
+
+
+def _check_name(field: Field, name: str, what: str) -> None:
+    if not fields.NAME.fullmatch(name):
+        raise field.fail(f"{name!r} is not {what} (lower-case letters, digits, '-', '.')")
+
+
+def _service_cidrs(field: Field | None) -> tuple[str, ...]:
+    if field is None:
+        return SERVICE_CIDRS
+    cidrs = tuple(map(fields.network, field.items("a list of CIDRs")))
+    if not 1 <= len(cidrs) <= 2:
+        raise field.fail("wants one CIDR or two, one of each family")
+    if len(cidrs) == 2 and (":" in cidrs[0]) == (":" in cidrs[1]):
+        raise field.fail("wants one CIDR of each family")
+    return cidrs
+
+
+def _outside_host(name: str, field: Field, nodes: dict[str, NodeSpec], others: tuple[str, ...]) -> OutsideSpec:
+    _check_name(field, name, "a host's name")
+    if name in nodes:
+        raise field.fail(f"{name!r} is a node already")
+    found = field.keys(("addresses", "serve", "routes", "bgp"), required=("addresses",))
+    serve = [fields.protocol_port(item) for item in found["serve"].items()] if "serve" in found else []
+    routes = {}
+    for destination, target in (found["routes"].entries() if "routes" in found else {}).items():
+        _check_destination(target, destination)
+        routes[destination] = target.text("the name of a node or an outside host")
+        if routes[destination] not in others or routes[destination] == name:
+            raise target.fail(f"wants another host's name ({', '.join(others)}), not {routes[destination]!r}")
+    return OutsideSpec(
+        name, _addresses(found["addresses"]), tuple(f"{protocol}/{port}" for protocol, port in serve), routes
+    )
+
+
+def _check_destination(field: Field, text: str) -> None:
+    try:
+        interface = ip_interface(text)
+    except ValueError:
+        raise field.fail(f"{text!r} is neither an address nor a CIDR") from None
+    if interface.ip != interface.network.network_address:
+        raise field.fail(f"{text!r} has host bits set")
+
+
+def _bgp(host: Field, nodes: dict[str, NodeSpec]) -> None:
+    """A peer is checked as if it could be played, then refused by name."""
+    field = host.entries().get("bgp") if isinstance(host.node, MappingNode) else None
+    if field is None:
+        return
+    found = field.keys(BGP_KEYS, required=("engine", "asn", "neighbors"))
+    found["engine"].choice("gobgp", "frr", "bird")
+    found["asn"].integer(1, MAX_ASN)
+    for name, asn in found["neighbors"].entries().items():
+        if name not in nodes:
+            raise asn.fail(f"no node {name!r}{did_you_mean(name, list(nodes))}")
+        asn.integer(1, MAX_ASN)
+    readers: dict[str, Callable[[Field], object]] = {
+        "password": Field.text, "port": fields.port, "address": fields.address,
+    }  # fmt: skip
+    for key, read in readers.items():
+        if key in found:
+            read(found[key])
+    if "announce" in found:
+        for prefix in found["announce"].items("a list of prefixes"):
+            fields.network(prefix)
+    raise NotPlayable(field.file, field.line, field.key, "a bgp peer cannot be played yet")
+
+
+def _refuse_shared_addresses(
+    found: dict[str, Field], nodes: dict[str, NodeSpec], outside: dict[str, OutsideSpec]
+) -> None:
+    owners: dict[str, str] = {}
+    for section, hosts in (("nodes", nodes), ("outside", outside)):
+        for name, host in hosts.items():
+            for text in host.addresses:
+                address = str(ip_interface(text).ip)
+                if address in owners and section in found:
+                    where = found[section].entries()[name]
+                    raise where.fail(f"address {address} belongs to {owners[address]} already")
+                owners[address] = name
+
+
+def _agents(field: Field | None, nodes: dict[str, NodeSpec]) -> AgentSpec:
+    default = AgentSpec()
+    if field is None or field.node.tag == NULL:
+        return default
+    found = field.keys(("source", "flags", "env", "nodes"))
+    names = None
+    if "nodes" in found:
+        names = fields.texts(found["nodes"], "a list of nodes")
+        for item in found["nodes"].items():
+            if item.text() not in nodes:
+                raise item.fail(f"no node {item.text()!r}; the nodes are {', '.join(nodes)}")
+    return AgentSpec(
+        found["source"].choice("manifests", "apiserver") if "source" in found else default.source,
+        fields.flags(found["flags"]) if "flags" in found else default.flags,
+        names,
+        fields.word_map(found["env"]) if "env" in found else {},
+    )
