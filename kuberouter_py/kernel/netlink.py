@@ -1,0 +1,371 @@
+"""Netlink for bulk: many messages a send, one acknowledgement a batch, every failure laid at its own message.
+
+Owns the sockets, sequence numbers, acknowledgements, dumps and the packing of attributes. What the messages mean is left
+to ipvs.py, ipset.py, links.py and routes.py; no noun of theirs is known here. pyroute2 is not imported: encoding one
+message takes it 0.2 ms, its import 25 MB.
+
+A caller builds whole messages with `message(...)` (their sequence number is filled in when they are sent) and hands them
+to a `Batch`. Native byte order throughout, as netlink(7) has it; what the kernel wants in network order says so by name.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import threading
+from collections.abc import Iterator, Sequence
+
+from kuberouter_py.ports import Busy, EdgeError, Unavailable
+
+# Protocols of AF_NETLINK sockets (include/uapi/linux/netlink.h).
+NETLINK_ROUTE = 0
+NETLINK_NETFILTER = 12
+NETLINK_GENERIC = 16
+
+# Message flags (netlink.h).
+NLM_F_REQUEST = 0x0001
+NLM_F_ACK = 0x0004
+NLM_F_DUMP_INTR = 0x0010
+NLM_F_DUMP = 0x0300
+NLM_F_REPLACE = 0x0100
+NLM_F_EXCL = 0x0200
+NLM_F_CREATE = 0x0400
+NLM_F_APPEND = 0x0800
+
+NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
+NLA_F_NESTED = 0x8000
+NLA_TYPE_MASK = 0x3FFF
+
+_SOL_NETLINK = 270
+_NETLINK_CAP_ACK = 10  # an error repeats the failed message's header only
+_NETLINK_GET_STRICT_CHK = 12  # dumps heed the filters in their request (rtnetlink)
+_SO_RCVBUFFORCE = 33
+
+_HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port id
+_ATTRIBUTE = struct.Struct("=HH")  # length with these four bytes, type
+_SEQUENCE = struct.Struct("=I")
+_FLAGS = struct.Struct("=H")
+_ERROR = struct.Struct("=i")
+
+# A batch: the kernel works on the whole send under one call, and queues one answer for each failure in it. 400 answers
+# of about 1 KB of kernel memory each fit any receive buffer; 128 KiB fits the default send buffer (212,992 bytes).
+BATCH_MESSAGES = 400
+BATCH_BYTES = 128 << 10
+_RECEIVE_QUEUE = 4 << 20
+_RECEIVE = 64 << 10  # the kernel fills a dump's datagrams up to the size that we offered, at most 32 KiB
+_ANSWER_WITHIN = 30  # seconds. The kernel has answered when send returns; only a lost answer takes this long
+_DUMP_ATTEMPTS = 8
+
+
+class NetlinkError(EdgeError):
+    """The kernel refused one request; `errno` is its number (ipset's own numbers lie above 4,096)."""
+
+    def __init__(self, number: int, what: str) -> None:
+        super().__init__(f"{what}: {error_text(number)}")
+        self.errno = number
+
+
+def error_text(number: int) -> str:
+    return os.strerror(number) if number < 4096 else f"error {number}"
+
+
+# -- Packing and unpacking ---------------------------------------------------------------------------------------------
+
+
+def message(kind: int, flags: int, *parts: bytes) -> bytes:
+    """A whole message: header (NLM_F_REQUEST added) and parts, each already padded to four bytes."""
+    body = b"".join(parts)
+    return _HEADER.pack(16 + len(body), kind, flags | NLM_F_REQUEST, 0, 0) + body
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute, padded to four bytes."""
+    length = len(value)
+    return _ATTRIBUTE.pack(4 + length, kind) + value + b"\0" * (-length & 3)
+
+
+def nested(kind: int, *parts: bytes) -> bytes:
+    """An attribute made of attributes. Raises ValueError past 64 KiB, where the length field would wrap."""
+    body = b"".join(parts)
+    if len(body) > 0xFFFF - 4:
+        raise ValueError(f"nested attribute {kind} of {len(body)} bytes does not fit its 16-bit length")
+    return _ATTRIBUTE.pack(4 + len(body), kind | NLA_F_NESTED) + body
+
+
+def u8(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("=B", value))
+
+
+def u16(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("=H", value))
+
+
+def u32(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack("=I", value))
+
+
+def be16(kind: int, value: int) -> bytes:
+    """Network byte order, as IPVS and ipset have ports."""
+    return attribute(kind, struct.pack(">H", value))
+
+
+def be32(kind: int, value: int) -> bytes:
+    return attribute(kind, struct.pack(">I", value))
+
+
+def text(kind: int, value: str) -> bytes:
+    """NUL-terminated."""
+    return attribute(kind, value.encode() + b"\0")
+
+
+def attributes(data: memoryview, offset: int = 0) -> dict[int, memoryview]:
+    """Attributes by type (without the type's flags); of repeated ones the last. Stops where the data is cut short."""
+    return dict(each_attribute(data, offset))
+
+
+def each_attribute(data: memoryview, offset: int = 0) -> Iterator[tuple[int, memoryview]]:
+    end = len(data)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4 or offset + length > end:
+            return
+        yield kind & NLA_TYPE_MASK, data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+
+
+def string(value: memoryview) -> str:
+    """A NUL-terminated string attribute."""
+    return bytes(value).split(b"\0", 1)[0].decode(errors="replace")
+
+
+# -- The transport -----------------------------------------------------------------------------------------------------
+
+
+class _Interrupted(Busy):
+    """A change came between two parts of a dump."""
+
+
+class Batch:
+    """One netlink socket of one protocol (NETLINK_ROUTE ...), opened at first use, in that thread's network namespace.
+
+    Safe to share between threads: one exchange at a time. strict: route dumps heed their filters (Linux 4.20).
+    """
+
+    def __init__(self, protocol: int, *, strict: bool = False) -> None:
+        self._protocol = protocol
+        self._strict = strict
+        self._lock = threading.Lock()
+        self._open: socket.socket | None = None
+        self._sequence = 0
+        self._sent = 0
+        self._buffer = bytearray(_RECEIVE)
+
+    @property
+    def port_id(self) -> int:
+        """Our address in netlink: notifications that this socket's own messages caused carry it in their header."""
+        with self._lock:
+            return int(self._socket().getsockname()[0])
+
+    @property
+    def sent(self) -> int:
+        """Messages sent since the start, dump requests included."""
+        return self._sent
+
+    def close(self) -> None:
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+    def send(self, messages: Sequence[bytes]) -> dict[int, int]:
+        """Send all, in order; index → errno of those that failed. The others are done. Never raises for one of them.
+
+        A failure of the socket itself counts for every message it concerns. Where answers got lost (ENOBUFS), messages
+        are sent a second time: they must be idempotent up to EEXIST and ENOENT, which a caller has to expect anyway.
+        """
+        failed: dict[int, int] = {}
+        with self._lock:
+            first = 0
+            while first < len(messages):
+                last = _end_of_batch(messages, first, BATCH_MESSAGES)
+                self._send_safely(messages, first, last, failed)
+                first = last
+        return failed
+
+    def request(self, request: bytes) -> list[memoryview]:
+        """Answers to one message, each without its netlink header. Raises NetlinkError, Busy, Unavailable."""
+        with self._lock:
+            return self._ask(request, NLM_F_ACK)
+
+    def dump(self, request: bytes) -> Iterator[memoryview]:
+        """Every object of a table, each without its netlink header (so that genl's or rtnetlink's own comes first).
+
+        Taken whole before the first is handed out: a dump that a change interrupted (NLM_F_DUMP_INTR) is taken again,
+        8 times at most, then Busy. Raises NetlinkError, Busy, Unavailable.
+        """
+        with self._lock:
+            for _ in range(_DUMP_ATTEMPTS):
+                try:
+                    return iter(self._ask(request, NLM_F_DUMP))
+                except _Interrupted:
+                    continue
+        raise Busy(f"netlink dump of protocol {self._protocol} was interrupted {_DUMP_ATTEMPTS} times by changes")
+
+    # -- one exchange; all of this under the lock --
+
+    def _socket(self) -> socket.socket:
+        if self._open is None:
+            try:
+                self._open = _connect(self._protocol, self._strict)
+            except OSError as error:
+                raise Unavailable(f"netlink protocol {self._protocol}: {error.strerror}") from error
+        return self._open
+
+    def _send_safely(self, messages: Sequence[bytes], first: int, last: int, failed: dict[int, int]) -> None:
+        try:
+            self._exchange(messages, first, last, failed)
+        except Unavailable:
+            failed.update(dict.fromkeys(range(first, last), errno.EPROTONOSUPPORT))
+        except OSError as error:
+            number = error.errno or errno.EIO
+            if number == errno.ENOBUFS and last - first > 1:
+                middle = (first + last) // 2
+                self._send_safely(messages, first, middle, failed)
+                self._send_safely(messages, middle, last, failed)
+            else:
+                failed.update(dict.fromkeys(range(first, last), number))
+
+    def _exchange(self, messages: Sequence[bytes], first: int, last: int, failed: dict[int, int]) -> None:
+        channel = self._socket()
+        base = self._take_sequence(last - first)
+        data = bytearray().join(messages[first:last])
+        put, offset, start = _SEQUENCE.pack_into, 0, 0
+        for number, one in enumerate(messages[first:last], base):
+            put(data, offset + 8, number)
+            start, offset = offset, offset + len(one)
+        _FLAGS.pack_into(data, start + 6, _FLAGS.unpack_from(data, start + 6)[0] | NLM_F_ACK)
+        channel.send(data)
+        self._sent += last - first
+        final = base + last - first - 1
+        while True:
+            for kind, _, number, payload in self._receive(channel):
+                if kind != NLMSG_ERROR or not base <= number <= final:
+                    continue
+                code = -_ERROR.unpack_from(payload)[0]
+                if code:
+                    failed[first + number - base] = code
+                if number == final:
+                    return
+
+    def _ask(self, request: bytes, flag: int) -> list[memoryview]:
+        channel = self._socket()
+        number = self._take_sequence(1)
+        data = bytearray(request)
+        _SEQUENCE.pack_into(data, 8, number)
+        _FLAGS.pack_into(data, 6, _FLAGS.unpack_from(data, 6)[0] | flag)
+        try:
+            channel.send(data)
+            self._sent += 1
+            return self._collect(channel, number)
+        except NetlinkError:
+            raise
+        except OSError as error:
+            raise Busy(f"netlink protocol {self._protocol}: {error.strerror}") from error
+
+    def _collect(self, channel: socket.socket, number: int) -> list[memoryview]:
+        answers: list[memoryview] = []
+        interrupted = False
+        while True:
+            for kind, flags, sequence, payload in self._receive(channel, keep=True):
+                if sequence != number:
+                    continue
+                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    code = -_ERROR.unpack_from(payload)[0] if len(payload) >= 4 else 0
+                    if code:
+                        raise NetlinkError(code, f"netlink protocol {self._protocol}")
+                    if interrupted:
+                        raise _Interrupted
+                    return answers
+                answers.append(payload)
+
+    def _receive(self, channel: socket.socket, keep: bool = False) -> Iterator[tuple[int, int, int, memoryview]]:
+        """One datagram as (type, flags, sequence, payload). keep: payloads outlive the next call."""
+        size = channel.recv_into(self._buffer)
+        data = memoryview(bytes(memoryview(self._buffer)[:size]) if keep else self._buffer)
+        offset = 0
+        while offset + 16 <= size:
+            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if length < 16 or offset + length > size:
+                return
+            if kind not in (NLMSG_NOOP, NLMSG_OVERRUN):
+                yield kind, flags, sequence, data[offset + 16 : offset + length]
+            offset += (length + 3) & ~3
+
+    def _take_sequence(self, count: int) -> int:
+        """The first of `count` numbers in a row; never across the 32-bit end, and never 0."""
+        if self._sequence + count > 0xFFFF_FFF0:
+            self._sequence = 0
+        first = self._sequence + 1
+        self._sequence += count
+        return first
+
+
+def _end_of_batch(messages: Sequence[bytes], first: int, most: int) -> int:
+    size, last, limit = len(messages[first]), first + 1, min(len(messages), first + most)
+    while last < limit and size + len(messages[last]) <= BATCH_BYTES:
+        size += len(messages[last])
+        last += 1
+    return last
+
+
+def _connect(protocol: int, strict: bool) -> socket.socket:
+    channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    try:
+        channel.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        if strict:
+            channel.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        try:
+            channel.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_QUEUE)
+        except PermissionError:
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_QUEUE)
+        # A timeout of the kernel's own (struct timeval) costs no system call per receive, unlike settimeout.
+        channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _ANSWER_WITHIN, 0))
+        channel.bind((0, 0))
+    except OSError:
+        channel.close()
+        raise
+    return channel
+
+
+# -- Generic netlink ---------------------------------------------------------------------------------------------------
+
+_GENL_ID_CTRL = 16
+_CTRL_CMD_GETFAMILY = 3
+_CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 1, 2
+_GENERIC = struct.Struct("=BBH")  # command, version, reserved
+
+
+def generic_header(command: int, version: int) -> bytes:
+    """struct genlmsghdr."""
+    return _GENERIC.pack(command, version, 0)
+
+
+def generic_family(batch: Batch, name: str, module: str) -> int:
+    """The message type of a generic netlink family. Asking makes the kernel load its module where it can.
+
+    Raises Unavailable, naming the module, where there is none.
+    """
+    ask = message(_GENL_ID_CTRL, 0, generic_header(_CTRL_CMD_GETFAMILY, 1), text(_CTRL_ATTR_FAMILY_NAME, name))
+    try:
+        answers = batch.request(ask)
+    except NetlinkError as error:
+        raise Unavailable(
+            f"this kernel offers no {name}: {error_text(error.errno)}; on the host, try: modprobe {module}"
+        ) from error
+    found = attributes(answers[0], 4).get(_CTRL_ATTR_FAMILY_ID) if answers else None
+    if found is None:
+        raise Unavailable(f"this kernel's answer for {name} has no family number; on the host, try: modprobe {module}")
+    return int(struct.unpack("=H", found)[0])
