@@ -1,11 +1,12 @@
 """Netlink for bulk: many messages a send, one acknowledgement a batch, every failure laid at its own message.
 
-Owns the sockets, sequence numbers, acknowledgements, dumps and the packing of attributes. What the messages mean is left
-to ipvs.py, ipset.py, links.py and routes.py; no noun of theirs is known here. pyroute2 is not imported: encoding one
-message takes it 0.2 ms, its import 25 MB.
+Owns the sockets, sequence numbers, acknowledgements, dumps and the packing of attributes. What the messages mean is
+left to ipvs.py, ipset.py, links.py and routes.py; no noun of theirs is known here. pyroute2 is not imported: encoding
+one message takes it 0.2 ms, its import 25 MB.
 
-A caller builds whole messages with `message(...)` (their sequence number is filled in when they are sent) and hands them
-to a `Batch`. Native byte order throughout, as netlink(7) has it; what the kernel wants in network order says so by name.
+A caller builds whole messages with `message(...)` (their sequence number is filled in when they are sent) and hands
+them to a `Batch`. Native byte order throughout, as netlink(7) has it; what the kernel wants in network order says so by
+name.
 """
 
 from __future__ import annotations
