@@ -9,6 +9,8 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any
 
+from tests.labkit import kinds
+from tests.labkit.ports import LabError
 from tests.labkit.yaml12 import NULL, Field, did_you_mean, documents
 
 ANNOTATIONS = ("lab/ip", "lab/ready", "lab/phase")
@@ -48,6 +50,10 @@ def _objects(document: Field) -> list[dict[str, Any]]:
     if "annotations" in metadata and metadata["annotations"].node.tag != NULL:
         check_annotations(metadata["annotations"])
     value: dict[str, Any] = document.plain()
+    try:
+        kinds.of_document(value)
+    except LabError as error:
+        raise entries["kind"].fail(str(error)) from None
     return [value]
 
 

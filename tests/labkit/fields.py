@@ -9,22 +9,14 @@ import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_interface, ip_network
 from urllib.parse import urlsplit
 
-from tests.labkit.yaml12 import Field, did_you_mean
+from tests.labkit import kinds
+from tests.labkit.ports import LabError
+from tests.labkit.yaml12 import Field
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 PROTOCOLS = ("tcp", "udp", "sctp")
 SCHEMES = (*PROTOCOLS, "http")
 MAX_PORT = 65535
-
-CLUSTER_SCOPED = {
-    "clusterrole", "clusterrolebinding", "customresourcedefinition", "ingressclass", "ipaddress", "namespace", "node",
-    "persistentvolume", "priorityclass", "servicecidr", "storageclass",
-}  # fmt: skip
-NAMESPACED = {
-    "configmap", "daemonset", "deployment", "endpoints", "endpointslice", "event", "ingress", "job", "cronjob", "lease",
-    "networkpolicy", "persistentvolumeclaim", "pod", "poddisruptionbudget", "replicaset", "replicationcontroller",
-    "role", "rolebinding", "secret", "service", "serviceaccount", "statefulset",
-}  # fmt: skip
 
 
 def duration(field: Field) -> float:
@@ -144,16 +136,11 @@ def _http(field: Field, text: str, number: int | None) -> str:
 
 
 def reference(field: Field, text: str) -> str:
-    """`pod/default/web-1`, `namespace/y`: kind, namespace where the kind has one, name."""
-    parts = text.split("/")
-    kind = parts[0]
-    known = CLUSTER_SCOPED | NAMESPACED
-    if kind not in known:
-        raise field.fail(f"unknown kind {kind!r} in {text!r}{did_you_mean(kind, sorted(known))}")
-    wanted = f"{kind}/NAME" if kind in CLUSTER_SCOPED else f"{kind}/NAMESPACE/NAME"
-    if len(parts) != wanted.count("/") + 1 or not all(NAME.fullmatch(part) or ":" in part for part in parts[1:]):
-        raise field.fail(f"wants {wanted}, not {text!r}")
-    return text
+    """`pod/default/web-1`, `namespace/y`: as kinds.py knows them."""
+    try:
+        return str(kinds.parse(text))
+    except LabError as error:
+        raise field.fail(str(error)) from None
 
 
 def family(url_or_address: str) -> int:

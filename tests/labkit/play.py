@@ -1,0 +1,71 @@
+"""One scenario while it is played: its world and cluster, the clock, what steps remember for those after them.
+
+`until` is the one place where the lab waits: for a condition, with a deadline.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tests.labkit.model import Scenario
+from tests.labkit.ports import Cluster, World
+
+Args = dict[str, Any]
+
+POLL = 0.05
+
+
+class StepFailed(Exception):
+    """A step did not hold; the message says what was seen and what was expected."""
+
+
+class Clock(Protocol):
+    def now(self) -> float: ...
+    def pause(self, seconds: float) -> None: ...
+
+
+class MonotonicClock:
+    def now(self) -> float:
+        return time.monotonic()
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass
+class Play:
+    scenario: Scenario
+    world: World
+    cluster: Cluster
+    clock: Clock
+    running: set[str] = field(default_factory=set)  # nodes whose agent ought to be alive
+    foreign: list[tuple[str, str, str]] = field(default_factory=list)  # place, check, its output at first
+
+    @property
+    def agent_nodes(self) -> tuple[str, ...]:
+        named = self.scenario.agents.nodes
+        return tuple(self.scenario.nodes) if named is None else named
+
+
+def until(clock: Clock, look: Callable[[], str | None], within: float, lasting: float = 0.0) -> None:
+    """Looks until `look` says None (it holds), at least once; then it must go on holding for `lasting` seconds.
+
+    Otherwise StepFailed with what it said last.
+    """
+    deadline = clock.now() + within
+    while True:
+        began = clock.now()
+        wrong = look()
+        if wrong is None:
+            break
+        if clock.now() >= deadline:
+            raise StepFailed(wrong)
+        clock.pause(POLL)
+    while clock.now() - began < lasting:
+        clock.pause(POLL)
+        wrong = look()
+        if wrong is not None:
+            raise StepFailed(f"held, but after {clock.now() - began:.2f} s no more: {wrong}")
