@@ -1,0 +1,261 @@
+"""COMPARE: who claims what, what the kernel has, and the difference between them, written in order.
+
+Owners (a Service, the node itself) hand in *shares*. A share is made of *units*, one per claimed key; a unit is everything
+that hangs on that claim (virtual server, set members, address, route). Where two owners claim the same key the senior one's
+whole unit is in force, the other's is not. Across units, equal items are counted: one VIP with many ports has one route.
+
+This module owns the mirror of what we wrote; the tables own the kernel. It knows nothing of Services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from kuberouter_py.model.report import TableCounts
+from kuberouter_py.ports import EdgeError, Plan, Refused, Table
+
+
+class Item(NamedTuple):
+    table: str
+    key: Any
+    value: Any
+
+
+Unit = tuple[Item, ...]
+Owner = Hashable
+
+
+class Share(NamedTuple):
+    """seniority: the smallest wins a claim (for a Service: creationTimestamp, namespace, name)."""
+
+    seniority: tuple[Any, ...]
+    units: Mapping[Hashable, Unit]
+
+
+NOTHING = Share((), {})
+
+
+@dataclass
+class Outcome:
+    """What one call wrote. unread: tables whose state could not be read, with the reason."""
+
+    tables: dict[str, TableCounts] = field(default_factory=dict)
+    refused: dict[tuple[str, Any], Refused] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failures(self) -> int:
+        return len(self.refused) + len(self.unread)
+
+
+class _State:
+    """One table: what is wanted, how often, what is there."""
+
+    __slots__ = ("actual", "counts", "foreign", "known", "refused", "table", "unread", "wanted")
+
+    def __init__(self, table: Table[Any, Any]) -> None:
+        self.table = table
+        self.wanted: dict[Any, Any] = {}
+        self.counts: dict[Any, int] = {}  # only keys wanted by more than one unit; absent means one
+        self.actual: dict[Any, Any] = {}
+        self.foreign: dict[Any, Any] = {}
+        self.known = False  # read at least once: before that nothing may be removed
+        self.refused: dict[Any, Refused] = {}
+        self.unread = ""
+
+    def acquire(self, key: Any, value: Any) -> None:
+        if key in self.wanted:
+            self.counts[key] = self.counts.get(key, 1) + 1
+        self.wanted[key] = value
+
+    def release(self, key: Any) -> None:
+        count = self.counts.get(key, 1) - 1
+        if count == 0:
+            del self.wanted[key]
+        elif count == 1:
+            del self.counts[key]
+        else:
+            self.counts[key] = count
+
+    def plan(self, keys: Iterable[Any]) -> Plan[Any, Any]:
+        plan: Plan[Any, Any] = Plan({}, {}, {})
+        for key in keys:
+            if key in self.wanted:
+                value = self.wanted[key]
+                present = self.actual[key] if key in self.actual else self.foreign.get(key, _ABSENT)
+                if present is _ABSENT:
+                    plan.add[key] = value  # type: ignore[index]
+                elif present != value:
+                    plan.change[key] = (present, value)  # type: ignore[index]
+            elif key in self.actual and self.known:
+                plan.remove[key] = self.actual[key]  # type: ignore[index]
+        return plan
+
+
+_ABSENT: Any = object()
+
+
+class Reconciler:
+    """tables: in the order in which they grow; they shrink in the reverse (DESIGN 4)."""
+
+    def __init__(self, tables: Sequence[Table[Any, Any]]) -> None:
+        self._order = [table.name for table in tables]
+        self._states = {table.name: _State(table) for table in tables}
+        self._shares: dict[Owner, Share] = {}
+        self._claims: dict[Hashable, tuple[Owner, ...]] = {}
+        self._contested: set[Hashable] = set()
+
+    # -- what is wanted -------------------------------------------------------------------------------------------------
+
+    def claim(self, shares: Mapping[Owner, Share]) -> dict[str, set[Any]]:
+        """Replace these owners' shares; returns the keys per table whose wanted value may have changed."""
+        before: dict[Hashable, Unit] = {}
+        for owner, share in shares.items():
+            old = self._shares.get(owner, NOTHING)
+            moved = old.seniority != share.seniority
+            for claim in old.units.keys() | share.units.keys():
+                if claim not in before and (moved or old.units.get(claim) != share.units.get(claim)):
+                    before[claim] = self._in_force(claim)
+        for owner, share in shares.items():
+            self._replace(owner, share)
+        dirty: dict[str, set[Any]] = {name: set() for name in self._order}
+        for claim, old_unit in before.items():
+            self._exchange(old_unit, self._in_force(claim), dirty)
+        return dirty
+
+    def _in_force(self, claim: Hashable) -> Unit:
+        owners = self._claims.get(claim)
+        return self._shares[owners[0]].units[claim] if owners else ()
+
+    def _replace(self, owner: Owner, share: Share) -> None:
+        old = self._shares.pop(owner, NOTHING)
+        if share.units:
+            self._shares[owner] = share
+        for claim in old.units.keys() - share.units.keys():
+            rest = tuple(other for other in self._claims[claim] if other != owner)
+            self._set_claim(claim, rest)
+        for claim in share.units:
+            owners = self._claims.get(claim, ())
+            if owners == (owner,):
+                continue
+            everyone = {*owners, owner}
+            self._set_claim(claim, tuple(sorted(everyone, key=lambda one: self._shares[one].seniority)))
+
+    def _set_claim(self, claim: Hashable, owners: tuple[Owner, ...]) -> None:
+        if owners:
+            self._claims[claim] = owners
+        else:
+            del self._claims[claim]
+        if len(owners) > 1:
+            self._contested.add(claim)
+        else:
+            self._contested.discard(claim)
+
+    def _exchange(self, old: Unit, new: Unit, dirty: dict[str, set[Any]]) -> None:
+        if old == new:
+            return
+        for item in new:  # acquired before the old is released: what stays never drops to nobody
+            self._states[item.table].acquire(item.key, item.value)
+            dirty[item.table].add(item.key)
+        for item in old:
+            self._states[item.table].release(item.key)
+            dirty[item.table].add(item.key)
+
+    # -- what is there --------------------------------------------------------------------------------------------------
+
+    def read(self, names: Collection[str] | None = None) -> dict[str, set[Any]]:
+        """Read these tables (default: all) from the kernel; returns all keys that are wanted or there, to be compared."""
+        dirty: dict[str, set[Any]] = {name: set() for name in self._order}
+        for name in self._order:
+            if names is not None and name not in names:
+                continue
+            state = self._states[name]
+            expect = getattr(state.table, "expect", None)
+            if expect is not None:
+                expect(state.wanted)
+            try:
+                actual = state.table.read()
+            except EdgeError as error:
+                state.unread = str(error)
+            else:
+                state.actual, state.foreign, state.known, state.unread = actual.ours, actual.foreign, True, ""
+            dirty[name] = state.wanted.keys() | state.actual.keys()
+        return dirty
+
+    # -- the difference -------------------------------------------------------------------------------------------------
+
+    def plans(self, dirty: Mapping[str, Collection[Any]]) -> dict[str, Plan[Any, Any]]:
+        """What `write` would do, in growth order; only tables with a difference."""
+        plans = {name: self._states[name].plan(dirty[name]) for name in self._order if dirty.get(name)}
+        return {name: plan for name, plan in plans.items() if plan}
+
+    def write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
+        """Grow along the dependency, then shrink in the reverse: make before break."""
+        plans = self.plans(dirty)
+        outcome = Outcome(unread={name: state.unread for name, state in self._states.items() if state.unread})
+        for name, keys in dirty.items():
+            for key in keys:
+                self._states[name].refused.pop(key, None)
+        for name, plan in plans.items():
+            if plan.add or plan.change:
+                self._apply(name, Plan(plan.add, plan.change), outcome)
+        for name in reversed(plans):
+            if plans[name].remove:
+                self._apply(name, Plan(remove=plans[name].remove), outcome)
+        return outcome
+
+    def _apply(self, name: str, plan: Plan[Any, Any], outcome: Outcome) -> None:
+        state = self._states[name]
+        refused = state.table.apply(plan)
+        for key, value in plan.add.items():
+            if key not in refused:
+                state.actual[key] = value
+        for key, (_, value) in plan.change.items():
+            if key not in refused:
+                state.actual[key] = value
+        for key in plan.remove:
+            if key not in refused:
+                state.actual.pop(key, None)
+        for key, reason in refused.items():
+            state.refused[key] = reason
+            outcome.refused[name, key] = reason
+        counts = outcome.tables.get(name, TableCounts())
+        outcome.tables[name] = TableCounts(
+            counts.added + len(plan.add),
+            counts.changed + len(plan.change),
+            counts.removed + len(plan.remove),
+            counts.refused + len(refused),
+        )
+
+    # -- what may be asked ----------------------------------------------------------------------------------------------
+
+    def wanted(self, name: str) -> Mapping[Any, Any]:
+        return self._states[name].wanted
+
+    def foreign(self, name: str) -> Mapping[Any, Any]:
+        return self._states[name].foreign
+
+    def owners(self) -> Collection[Owner]:
+        return self._shares.keys()
+
+    def share(self, owner: Owner) -> Share:
+        return self._shares.get(owner, NOTHING)
+
+    def standing(self) -> dict[tuple[str, Any], Refused]:
+        """Every key that is refused now; table-wide failures are under the key None."""
+        found: dict[tuple[str, Any], Refused] = {}
+        for name, state in self._states.items():
+            if state.unread:
+                found[name, None] = Refused(state.unread)
+            found.update({(name, key): reason for key, reason in state.refused.items()})
+        return found
+
+    def suspect_tables(self) -> set[str]:
+        """Tables whose mirror is not to be believed: something was refused there, or it could not be read."""
+        return {name for name, state in self._states.items() if state.refused or state.unread}
+
+    def contested(self) -> dict[Hashable, tuple[Owner, ...]]:
+        """Claims with more than one claimant, the one in force first."""
+        return {claim: self._claims[claim] for claim in self._contested}

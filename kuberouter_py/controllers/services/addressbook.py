@@ -1,0 +1,52 @@
+"""Which Service names which address, so that a change of one rings the others that depend on it. Pure bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from kuberouter_py.model.cluster import ObjectKey, Service
+
+
+class AddressBook:
+    """ClusterIPs and external addresses (externalIPs, load-balancer ingress) of every Service that was decided."""
+
+    def __init__(self) -> None:
+        self._cluster: dict[bytes, tuple[ObjectKey, ...]] = {}
+        self._external: dict[bytes, tuple[ObjectKey, ...]] = {}
+        self._by_service: dict[ObjectKey, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {}
+
+    def is_cluster_ip(self, address: bytes) -> bool:
+        return address in self._cluster
+
+    def holders(self, address: bytes) -> Collection[ObjectKey]:
+        """Every Service that names the address in any role."""
+        return {*self._cluster.get(address, ()), *self._external.get(address, ())}
+
+    def update(self, services: Mapping[ObjectKey, Service | None]) -> set[ObjectKey]:
+        """Take in the Services as they are now; returns those to decide again because a ClusterIP came or went."""
+        moved: set[bytes] = set()
+        for key, service in services.items():
+            before = self._by_service.get(key, ((), ()))
+            after = (service.cluster_ips, (*service.external_ips, *service.ingress_ips)) if service else ((), ())
+            if before == after:
+                continue
+            moved.update(set(before[0]) ^ set(after[0]))
+            _exchange(self._cluster, key, before[0], after[0])
+            _exchange(self._external, key, before[1], after[1])
+            if any(after):
+                self._by_service[key] = after
+            else:
+                self._by_service.pop(key, None)
+        return {key for address in moved for key in self._external.get(address, ())}
+
+
+def _exchange(index: dict[bytes, tuple[ObjectKey, ...]], key: ObjectKey, old: Iterable[bytes], new: Iterable[bytes]) -> None:
+    gone, come = set(old) - set(new), set(new) - set(old)
+    for address in gone:
+        rest = tuple(other for other in index[address] if other != key)
+        if rest:
+            index[address] = rest
+        else:
+            del index[address]
+    for address in come:
+        index[address] = (*index.get(address, ()), key)

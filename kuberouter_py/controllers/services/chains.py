@@ -1,0 +1,112 @@
+"""The fixed rules of the services controller: O(1) in Services, the addresses are in sets. Pure.
+
+Hooks (docs/kernel.md draws them): ip_vs works in LOCAL_IN after filter INPUT and, for the node's own packets, in LOCAL_OUT
+after nat OUTPUT; what it forwards passes POSTROUTING with the endpoint as destination. So the original frontend is seen in nat
+PREROUTING and OUTPUT, where a bit of the *connection* mark remembers what POSTROUTING has to do. The packet mark stays as it
+is: ip_vs compares the whole of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.services.admission import cidr_text
+from kuberouter_py.controllers.services.view import NodeView
+from kuberouter_py.model.kernel import Chain, IpSet, Rules
+from kuberouter_py.model.names import CONNMARK_MASQUERADE, CONNMARK_SERVICE, SERVICES_CHAINS, services_set
+
+NAT, MASQUERADE, INPUT, FORWARD = (SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD"))
+
+SET_TYPES = {
+    "owned": "hash:ip,port",  # our virtual servers: how a later process knows them (DESIGN 5)
+    "frontends": "hash:ip,port",  # every address and port we answer on: the guard's known pairs
+    "clusterips": "hash:ip,port",  # policy of inside traffic
+    "external": "hash:ip,port",  # NodePorts, externalIPs, load-balancer addresses with policy Cluster: masqueraded (S4.02)
+    "vips": "hash:ip",  # addresses bound by us: anything else on them is refused (S10.08)
+    "hairpin": "hash:ip,port,ip",  # (local endpoint, port, same endpoint)
+}
+
+# What a VIP must let through whatever the port: path MTU discovery and echo; in IPv6 neighbour discovery as well (RFC 4890).
+_ICMP = {
+    4: tuple(f"-p icmp -m icmp --icmp-type {kind}" for kind in
+             ("destination-unreachable", "time-exceeded", "parameter-problem", "echo-request", "echo-reply")),
+    6: tuple(f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind}" for kind in
+             ("destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "echo-request",
+              "echo-reply", "neighbour-solicitation", "neighbour-advertisement", "router-solicitation",
+              "router-advertisement")),
+}
+_REJECT = {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}
+
+
+def sets(family: int) -> Iterator[tuple[str, IpSet]]:
+    for role, kind in SET_TYPES.items():
+        yield services_set(role, family), IpSet(kind, family)
+
+
+def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain, Rules]]:
+    """Every chain and jump of one family."""
+    yield Chain(family, "nat", NAT), Rules(tuple(_nat(config, view, family)))
+    yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(family)))
+    yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
+    yield Chain(family, "filter", FORWARD), Rules((_returning_traffic(),))
+    for table, hook, target in (
+        ("nat", "PREROUTING", NAT),
+        ("nat", "OUTPUT", NAT),
+        ("nat", "POSTROUTING", MASQUERADE),
+        ("filter", "INPUT", INPUT),
+        ("filter", "FORWARD", FORWARD),
+    ):
+        yield Chain(family, table, hook), Rules((f"-j {target}",))
+
+
+def _match(role: str, family: int, directions: str, *, unless: bool = False) -> str:
+    return f"-m set {'! ' if unless else ''}--match-set {services_set(role, family)} {directions}"
+
+
+def _nat(config: Config, view: NodeView, family: int) -> Iterator[str]:
+    """First packet of each connection to a frontend. ACCEPT at the end: nobody else's DNAT of local addresses takes a VIP."""
+    service = f"0x{CONNMARK_SERVICE:x}"
+    masquerade = f"-j CONNMARK --set-xmark 0x{CONNMARK_MASQUERADE:x}/0x{CONNMARK_MASQUERADE:x}"
+    yield f"{_match('frontends', family, 'dst,dst', unless=True)} -j RETURN"
+    yield f"-j CONNMARK --set-xmark {service}/{service}"
+    yield f"{_match('external', family, 'dst,dst')} {masquerade}"
+    inside = _match("clusterips", family, "dst,dst")
+    if config.masquerade_all:
+        yield f"{inside} {masquerade}"
+    elif view.detector in ("NodeCIDR", "ClusterCIDR"):
+        local = [cidr for cidr in view.detector_cidrs if (len(cidr.network) == 4) == (family == 4)]
+        for cidr in local:
+            yield f"-s {cidr_text(cidr)} -j ACCEPT"
+        if local:
+            yield f"{inside} {masquerade}"
+    elif view.detector in ("BridgeInterface", "InterfaceNamePrefix"):
+        yield f"! -i {view.detector_interface} {inside} {masquerade}"
+    yield "-j ACCEPT"
+
+
+def _masquerade(family: int) -> Iterator[str]:
+    """MASQUERADE, not SNAT to the primary address: the answer must come back by the link that the packet leaves by."""
+    mark = f"0x{CONNMARK_MASQUERADE:x}"
+    target = "-j MASQUERADE --random-fully"
+    yield f"-m connmark --mark {mark}/{mark} {target}"
+    yield f"{_match('hairpin', family, 'dst,dst,src')} {target}"
+    # A connection of this node that took a VIP as its source anyway (a program bound to it): S8.02.
+    yield f"{_match('vips', family, 'src')} -m addrtype ! --dst-type LOCAL {target}"
+
+
+def _input(config: Config, family: int) -> Iterator[str]:
+    """The guard (S10.08): a VIP answers on its Services' ports, and a host process on 0.0.0.0 does not answer there."""
+    yield f"{_match('frontends', family, 'dst,dst')} -j ACCEPT"
+    if not config.ipvs_permit_all:
+        return
+    yield f"{_match('vips', family, 'dst', unless=True)} -j RETURN"
+    for icmp in _ICMP[family]:
+        yield f"{icmp} -j RETURN"
+    yield f"-m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with {_REJECT[family]}"
+
+
+def _returning_traffic() -> str:
+    """Answers of endpoints to our clients pass FORWARD before ip_vs rewrites them (S8.07), only those of our connections."""
+    mark = f"0x{CONNMARK_SERVICE:x}"
+    return f"-m connmark --mark {mark}/{mark} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"

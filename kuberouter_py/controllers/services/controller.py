@@ -1,0 +1,272 @@
+"""The services controller: from rung keys to a written difference, and what it has to report of itself.
+
+It leaves deciding to desired.py and nodestate.py, comparing to reconcile.py, timing to runner.py. All calls but `status`
+come from the runner's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Share
+from kuberouter_py.controllers.services.addressbook import AddressBook
+from kuberouter_py.controllers.services.desired import decide, route_source
+from kuberouter_py.controllers.services.nodestate import Kernel, node_share
+from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
+from kuberouter_py.controllers.services.view import NodeView, node_view
+from kuberouter_py.model.cluster import ObjectKey, Service
+from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
+from kuberouter_py.model.report import Note, SyncReport, TableCounts
+from kuberouter_py.ports import NodeFacts, Plan, ServicesOfCluster, Table
+
+NODE = ObjectKey("", "")  # the key that stands for the node itself
+ADDRESS_TAKEN = "AddressTaken"
+SLICE = 200  # keys decided at a time in the background: about 20 ms, so that a rung key need not wait longer
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """wall: seconds since 1970; monotonic: for durations."""
+
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+class ServicesController:
+    """on_report: called after every sync that decided, wrote or refused something, with the notes that are new."""
+
+    name = "services"
+
+    def __init__(
+        self,
+        config: Config,
+        node_name: str,
+        cluster: ServicesOfCluster,
+        facts: NodeFacts,
+        tables: Sequence[Table[Any, Any]],
+        clocks: Clocks,
+        on_report: Callable[[SyncReport, Sequence[Note]], None],
+    ) -> None:
+        self._config = config
+        self._node_name = node_name
+        self._cluster = cluster
+        self._facts = facts
+        self._reconciler = Reconciler(tables)
+        self._table_names = [table.name for table in tables]
+        self._clocks = clocks
+        self._on_report = on_report
+        self._view = NodeView(node_name, families=())
+        self._addresses = AddressBook()
+        self._schedulers: dict[str, bool] = {DEFAULT: True}
+        self._notes: dict[ObjectKey, tuple[Note, ...]] = {}
+        self._losers: set[ObjectKey] = set()
+        self._backlog: set[ObjectKey] = set()
+        self._compare: list[str] = []
+        self.lock = threading.Lock()  # held while state changes; status.py reads under it
+
+    # -- called by the runner -------------------------------------------------------------------------------------------
+
+    def first_sync(self) -> bool:
+        started = self._clocks.monotonic()
+        with self.lock:
+            dirty = self._reconciler.read()
+            keys = set(self._cluster.service_keys())
+            self._look_at_node()
+            news = self._decide(keys | {NODE}, dirty)
+            outcome = self._reconciler.write(dirty)
+            # The link exists now, and with it sysctls of its own.
+            dirty = self._reconciler.claim({NODE: self._node_share()})
+            outcome = _merged(outcome, self._reconciler.write(dirty))
+        return self._report(started, len(keys), outcome, news, full=True)
+
+    def sync(self, keys: Collection[Hashable]) -> bool:
+        started = self._clocks.monotonic()
+        wanted = {key for key in keys if isinstance(key, ObjectKey)}
+        with self.lock:
+            if NODE in wanted:
+                wanted |= self._node_changed()
+            self._backlog -= wanted
+            dirty: dict[str, set[Any]] = {name: set() for name in self._table_names}
+            news = self._decide(wanted, dirty)
+            outcome = self._reconciler.write(dirty)
+        return self._report(started, len(wanted), outcome, news, full=False)
+
+    def begin_compare(self) -> None:
+        self._compare = list(self._table_names)
+        self._schedulers = {name: True for name, there in self._schedulers.items() if there}
+
+    def background(self) -> bool | None:
+        if self._compare:
+            return self._compare_one(self._compare.pop(0))
+        if self._backlog:
+            part = {self._backlog.pop() for _ in range(min(SLICE, len(self._backlog)))}
+            return self.sync(part)
+        return None
+
+    def retry(self) -> bool:
+        names = self._reconciler.suspect_tables()
+        started = self._clocks.monotonic()
+        with self.lock:
+            dirty = self._reconciler.read(names)
+            outcome = self._reconciler.write(dirty)
+        return self._report(started, 0, outcome, (), full=False)
+
+    # -- called once, without a runner ----------------------------------------------------------------------------------
+
+    def plan(self) -> dict[str, Plan[Any, Any]]:
+        """What a first sync would write; writes nothing."""
+        dirty = self._reconciler.read()
+        self._look_at_node()
+        self._decide({*self._cluster.service_keys(), NODE}, dirty)
+        return self._reconciler.plans(dirty)
+
+    def cleanup(self) -> Outcome:
+        """Sync to nothing: the same path with nothing wanted."""
+        return self._reconciler.write(self._reconciler.read())
+
+    # -- the node -------------------------------------------------------------------------------------------------------
+
+    def _look_at_node(self) -> NodeView:
+        """Replace the view; returns the one before."""
+        before = self._view
+        self._links: Sequence[LinkState] = self._facts.links()
+        missing = frozenset(name for name, there in self._schedulers.items() if not there)
+        self._view = node_view(
+            self._config,
+            self._node_name,
+            self._cluster.node(self._node_name),
+            self._links,
+            tuple(self._cluster.service_cidrs()),
+            missing,
+        )
+        return before
+
+    def _node_changed(self) -> set[ObjectKey]:
+        """The Services that a change of the node concerns: few of them now, all of them in the background."""
+        before = self._look_at_node()
+        after = self._view
+        if before == after:
+            return set()
+        moved = {address for address in before.local.keys() ^ after.local.keys()}
+        urgent = {key for address in moved for key in self._addresses.holders(address)}
+        if _same_but_local(before, after):
+            return urgent
+        everything = set(self._cluster.service_keys())
+        if before.nodeport_addresses != after.nodeport_addresses:
+            urgent |= {key for key in everything if self._has_node_port(key)}
+        self._backlog |= everything
+        return urgent
+
+    def _has_node_port(self, key: ObjectKey) -> bool:
+        service = self._cluster.service(key)
+        return service is not None and any(port.node_port for port in service.ports)
+
+    def _node_share(self) -> Share:
+        kernel = Kernel(self._facts.kernel_version(), self._facts.processors(), self._facts.sysctl_before_us)
+        return node_share(self._config, self._view, self._links, kernel)
+
+    # -- deciding -------------------------------------------------------------------------------------------------------
+
+    def _decide(self, keys: set[ObjectKey], dirty: dict[str, set[Any]]) -> list[Note]:
+        """Decide the keys anew, claim the result; adds what may differ to `dirty`, returns the notes that are new."""
+        services = {key: self._cluster.service(key) for key in keys if key != NODE}
+        for key in self._addresses.update(services) - services.keys():  # those whose addresses changed hands
+            services[key] = self._cluster.service(key)
+        self._probe_schedulers(service for service in services.values() if service is not None)
+        shares: dict[Hashable, Share] = {}
+        notes: dict[ObjectKey, tuple[Note, ...]] = {}
+        if NODE in keys:
+            shares[NODE] = self._node_share()
+        for key, service in services.items():
+            shares[key], notes[key] = self._share(key, service)
+        for name, found in self._reconciler.claim(shares).items():
+            dirty[name] |= found
+        return self._new_notes(notes)
+
+    def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share, tuple[Note, ...]]:
+        if service is None:
+            return NOTHING, ()
+        return decide(
+            service, self._cluster.slices_of(key), self._view, self._config, self._addresses.is_cluster_ip
+        )
+
+    def _probe_schedulers(self, services: Iterable[Service]) -> None:
+        asked = {scheduler_asked(service) for service in services} - self._schedulers.keys()
+        if not asked:
+            return
+        for name in asked:
+            self._schedulers[name] = self._facts.has_scheduler(name)
+        self._look_at_node()
+
+    def _new_notes(self, notes: Mapping[ObjectKey, tuple[Note, ...]]) -> list[Note]:
+        news: list[Note] = []
+        lost = self._lost_claims()
+        for key in notes.keys() | lost.keys() | self._losers:
+            before = self._notes.get(key, ())
+            own = notes.get(key, tuple(note for note in before if note.reason != ADDRESS_TAKEN))
+            after = own + lost.get(key, ())
+            news += [note for note in after if note not in before]
+            if after:
+                self._notes[key] = after
+            else:
+                self._notes.pop(key, None)
+        self._losers = set(lost)
+        return news
+
+    def _lost_claims(self) -> dict[ObjectKey, tuple[Note, ...]]:
+        """Two Services want one address and port: the older has it, the younger says why not."""
+        lost: dict[ObjectKey, tuple[Note, ...]] = {}
+        for claim, (winner, *losers) in self._reconciler.contested().items():
+            if isinstance(claim, VirtualServerKey):
+                where = f"{address_text(claim.address)} port {claim.port}"
+                for loser in losers:
+                    note = Note("Service", loser, ADDRESS_TAKEN, f"{where} is served for {winner}, which is older", True)
+                    lost[loser] = (*lost.get(loser, ()), note)
+        return lost
+
+    # -- comparing and reporting ----------------------------------------------------------------------------------------
+
+    def _compare_one(self, name: str) -> bool:
+        started = self._clocks.monotonic()
+        with self.lock:
+            dirty = self._reconciler.read((name,))
+            outcome = self._reconciler.write(dirty)
+        done = not self._compare
+        return self._report(started, 0, outcome, (), full=done)
+
+    def _report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note], *, full: bool) -> bool:
+        duration = self._clocks.monotonic() - started
+        failures = _failures(outcome)
+        report = SyncReport(
+            controller=self.name,
+            started=self._clocks.wall() - duration,
+            duration=duration,
+            full=full,
+            keys=keys,
+            tables=outcome.tables,
+            failures=failures,
+        )
+        self._on_report(report, news)
+        return failures == 0
+
+
+def _same_but_local(before: NodeView, after: NodeView) -> bool:
+    """Only addresses that no route's source and no NodePort depends on came or went."""
+    sources = all(route_source(before, family) == route_source(after, family) for family in (4, 6))
+    return sources and replace(before, local=after.local) == after
+
+
+def _failures(outcome: Outcome) -> int:
+    """What this node lacks altogether (a sysctl that only the first namespace may write) is said, but is no failure."""
+    return len(outcome.unread) + sum(not reason.missing for reason in outcome.refused.values())
+
+
+def _merged(first: Outcome, second: Outcome) -> Outcome:
+    tables = dict(first.tables)
+    for name, counts in second.tables.items():
+        tables[name] = TableCounts(*(a + b for a, b in zip(tables.get(name, TableCounts()), counts, strict=True)))
+    return Outcome(tables, first.refused | second.refused, second.unread)

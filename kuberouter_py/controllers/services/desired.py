@@ -1,0 +1,173 @@
+"""DECIDE, for one Service: its share of this node. Pure: objects, the node's view and the configuration in; values out.
+
+A unit is one virtual server and everything that hangs on it: the entries in our sets, the VIP's address and route. Rules
+S1.*, S2.*, S3.*, S5.*, S8.04, S11.* (semantics of a Service proxy); what the sets mean stands in chains.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.reconcile import Item, Share, Unit
+from kuberouter_py.controllers.services.admission import Admission
+from kuberouter_py.controllers.services.endpoints import Candidate, Chosen, candidates, choose
+from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling
+from kuberouter_py.controllers.services.view import NodeView
+from kuberouter_py.model.cluster import EndpointSlice, Service, ServicePort
+from kuberouter_py.model.kernel import (
+    Address,
+    Destination,
+    DestinationKey,
+    Route,
+    SetEntry,
+    SetMember,
+    VirtualServer,
+    VirtualServerKey,
+    address_text,
+    family_of,
+)
+from kuberouter_py.model.names import VIP_LINK, services_set
+from kuberouter_py.model.report import Note
+
+SERVERS, MEMBERS, ADDRESSES, ROUTES = "virtual servers", "set members", "addresses", "routes"
+EVERY_DESTINATION = Destination()
+
+
+class Decision(NamedTuple):
+    share: Share
+    notes: tuple[Note, ...]
+
+
+class Frontend(NamedTuple):
+    """One address that a Service port answers on. vip: bound by us; external: policy of outside traffic applies."""
+
+    address: bytes
+    port: int
+    vip: bool
+    external: bool
+
+
+def decide(
+    service: Service,
+    slices: Sequence[EndpointSlice],
+    view: NodeView,
+    config: Config,
+    cluster_ip: Callable[[bytes], bool],
+) -> Decision:
+    """What this node should hold for the Service. cluster_ip: see Admission."""
+    how = scheduling(service, view.missing_schedulers)
+    notes = [_note(service, "UnusablePart", text, event=True) for text in service.unusable]
+    notes += [_note(service, "UnusablePart", f"EndpointSlice {part.key.name}: {text}")
+              for part in slices for text in part.unusable]
+    notes += [_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
+    admission = Admission(config, view.service_cidrs, cluster_ip)
+    units: dict[VirtualServerKey, Unit] = {}
+    for cluster_address in service.cluster_ips:
+        family = family_of(cluster_address)
+        if family not in view.families:
+            continue
+        external = _external_addresses(service, family, view, admission, notes)
+        for port in service.ports:
+            frontends = _frontends(service, port, cluster_address, external, view)
+            units.update(_port_units(service, port, slices, frontends, how, view, config))
+    return Decision(Share((service.created, *service.key), units), tuple(notes))
+
+
+def _note(service: Service, reason: str, message: str, *, event: bool = False) -> Note:
+    return Note("Service", service.key, reason, message, event)
+
+
+def _external_addresses(
+    service: Service, family: int, view: NodeView, admission: Admission, notes: list[Note]
+) -> dict[bytes, bool]:
+    """Served external addresses of the family -> whether the VIP is ours to bind (S2.03, S2.04, S10.05)."""
+    asked = [(address, "externalIP", admission.refuse_external) for address in service.external_ips]
+    asked += [(address, "load-balancer address", admission.refuse_ingress) for address in service.ingress_ips]
+    served: dict[bytes, bool] = {}
+    for address, what, refuse in asked:
+        if family_of(address) != family or address in served:
+            continue
+        if reason := refuse(address):
+            message = f"{what} {address_text(address)} is not served: {reason}"
+            notes.append(_note(service, "AddressRefused", message, event=True))
+        else:
+            served[address] = address not in view.local
+    return served
+
+
+def _frontends(
+    service: Service, port: ServicePort, cluster_address: bytes, external: Mapping[bytes, bool], view: NodeView
+) -> Iterable[Frontend]:
+    yield Frontend(cluster_address, port.port, vip=cluster_address not in view.local, external=False)
+    for address, vip in external.items():
+        yield Frontend(address, port.port, vip, external=True)
+    if port.node_port:
+        for address in view.nodeport_addresses:
+            if len(address) == len(cluster_address):
+                yield Frontend(address, port.node_port, vip=False, external=True)
+
+
+def _port_units(
+    service: Service,
+    port: ServicePort,
+    slices: Sequence[EndpointSlice],
+    frontends: Iterable[Frontend],
+    how: Scheduling,
+    view: NodeView,
+    config: Config,
+) -> Iterable[tuple[VirtualServerKey, Unit]]:
+    servers: dict[bool, VirtualServer] = {}
+    hairpins: dict[bool, Unit] = {}
+    chosen: Chosen | None = None
+    for frontend in frontends:
+        if chosen is None:
+            family = family_of(frontend.address)
+            chosen = choose(candidates(slices, port, family, view.name), view.name)
+        local = service.external_local if frontend.external else service.internal_local  # S4.01
+        if local not in servers:
+            backends = chosen.local if local else chosen.cluster
+            servers[local] = VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends))
+            hairpins[local] = _hairpins(backends, port, view)
+        key = VirtualServerKey(port.protocol, frontend.address, frontend.port)
+        yield key, (*_frontend_items(key, frontend, local, view, config), Item(SERVERS, key, servers[local]),
+                    *hairpins[local])
+
+
+def _destinations(backends: Sequence[Candidate]) -> dict[DestinationKey, Destination]:
+    return {DestinationKey(one.endpoint.address, one.port): EVERY_DESTINATION for one in backends}
+
+
+def _hairpins(backends: Sequence[Candidate], port: ServicePort, view: NodeView) -> Unit:
+    """A pod that is sent to itself must be masqueraded, or its answer never passes IPVS again (S8.04)."""
+    items = []
+    for one in backends:
+        address = one.endpoint.address
+        if one.endpoint.node == view.name and address not in view.local:
+            entry = SetEntry(address, port.protocol, one.port, address)
+            items.append(Item(MEMBERS, SetMember(services_set("hairpin", family_of(address)), entry), None))
+    return tuple(items)
+
+
+def _frontend_items(key: VirtualServerKey, frontend: Frontend, local: bool, view: NodeView, config: Config) -> Unit:
+    family = family_of(key.address)
+    entry = SetEntry(key.address, key.protocol, key.port)
+    roles = ["owned", "frontends"]
+    if not frontend.external:
+        roles.append("clusterips")
+    elif not local:
+        roles.append("external")
+    items = [Item(MEMBERS, SetMember(services_set(role, family), entry), None) for role in roles]
+    if frontend.vip:
+        items.append(Item(MEMBERS, SetMember(services_set("vips", family), SetEntry(key.address)), None))
+        if config.vip_binding == "address":
+            items.append(Item(ADDRESSES, Address(VIP_LINK, key.address), None))
+        items.append(Item(ROUTES, key.address, Route(VIP_LINK, route_source(view, family))))
+    return tuple(items)
+
+
+def route_source(view: NodeView, family: int) -> bytes:
+    """The node's own address, where a link of the node has it (a route's src must be local: the kernel says EINVAL)."""
+    primary = view.primary.get(family, b"")
+    return primary if primary in view.local else b""

@@ -1,0 +1,145 @@
+"""What this node is, as far as a Service's share depends on it: one frozen value. Pure.
+
+Built from the Node object, the node's links and the configuration. When it changes, the controller compares old and new and
+rings what depends on the difference; a Node heartbeat changes nothing here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kuberouter_py.config import Config
+from kuberouter_py.model.cluster import Cidr, Node
+from kuberouter_py.model.kernel import LinkState, family_of
+from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
+
+# Links whose addresses are nobody's NodePort address (kube-router leaves out the same three heads).
+_INTERNAL_HEADS = ("dummy", "kube", "docker")
+
+
+@dataclass(frozen=True)
+class NodeView:
+    """primary: the node's own address by family, the source of routes; absent while the node has none.
+
+    local: every address on a link that is not ours -> the link's name. detector: how local pods are told (S8.02).
+    """
+
+    name: str
+    families: tuple[int, ...] = (4,)
+    primary: Mapping[int, bytes] = field(default_factory=dict)
+    local: Mapping[bytes, str] = field(default_factory=dict)
+    nodeport_addresses: tuple[bytes, ...] = ()
+    pod_cidrs: tuple[Cidr, ...] = ()
+    service_cidrs: tuple[Cidr, ...] = ()
+    detector: str = "none"
+    detector_cidrs: tuple[Cidr, ...] = ()
+    detector_interface: str = ""
+    bridges: tuple[str, ...] = ()  # bridges that hold this node's pods
+    uplinks: tuple[str, ...] = ()  # links that carry a primary address
+    missing_schedulers: frozenset[str] = frozenset()
+
+
+def node_view(
+    config: Config,
+    name: str,
+    node: Node | None,
+    links: Sequence[LinkState],
+    service_cidrs: tuple[Cidr, ...],
+    missing_schedulers: frozenset[str] = frozenset(),
+) -> NodeView:
+    """node None: not known (yet); then its addresses are guessed from its links, so that ClusterIPs work at once."""
+    local = {address: link.name for link in links if link.name != VIP_LINK for address, _ in link.addresses}
+    primary = _primary(node, links)
+    pod_cidrs = node.pod_cidrs if node else ()
+    bridges = _bridges(config, links, pod_cidrs)
+    mode = _detect_mode(config, pod_cidrs)
+    cidrs = {"NodeCIDR": pod_cidrs, "ClusterCIDR": config.cluster_cidr}.get(mode, ())
+    interface = {
+        "BridgeInterface": config.pod_bridge_interface,
+        "InterfaceNamePrefix": f"{config.pod_interface_name_prefix}+",
+    }.get(mode, "")
+    return NodeView(
+        name=name,
+        families=_families(config, node, primary),
+        primary=primary,
+        local=local,
+        nodeport_addresses=_nodeport_addresses(config, primary, links),
+        pod_cidrs=pod_cidrs,
+        service_cidrs=config.service_cluster_ip_range or service_cidrs,
+        detector=mode,
+        detector_cidrs=tuple(cidrs),
+        detector_interface=interface,
+        bridges=bridges,
+        uplinks=tuple(sorted({local[address] for address in primary.values() if address in local})),
+        missing_schedulers=missing_schedulers,
+    )
+
+
+def _primary(node: Node | None, links: Sequence[LinkState]) -> dict[int, bytes]:
+    """First InternalIP of each family, else first ExternalIP; without a Node object the first global address of a link."""
+    if node is not None:
+        candidates: list[bytes] = [*node.internal_ips, *node.external_ips]
+    else:
+        candidates = [
+            address
+            for link in links
+            if link.up and link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS) and link.kind != "bridge"
+            for address, _ in link.addresses
+            if not _is_link_local(address)
+        ]
+    primary: dict[int, bytes] = {}
+    for address in candidates:
+        primary.setdefault(family_of(address), address)
+    return primary
+
+
+def _is_link_local(address: bytes) -> bool:
+    if len(address) == 4:
+        return address[:2] == b"\xa9\xfe" or address[0] == 127
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def _families(config: Config, node: Node | None, primary: Mapping[int, bytes]) -> tuple[int, ...]:
+    """--enable-ipv6 unset: on where the Node has an IPv6 address."""
+    ipv6 = config.enable_ipv6 if config.enable_ipv6 is not None else 6 in primary
+    return ((4,) if config.enable_ipv4 else ()) + ((6,) if ipv6 else ())
+
+
+def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Sequence[LinkState]) -> tuple[bytes, ...]:
+    if not config.nodeport_bindon_all_ip:
+        return tuple(primary.values())
+    found = [
+        address
+        for link in links
+        if link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS)
+        for address, _ in link.addresses
+        if not _is_link_local(address)
+    ]
+    return tuple(dict.fromkeys([*primary.values(), *found]))
+
+
+def _bridges(config: Config, links: Sequence[LinkState], pod_cidrs: Sequence[Cidr]) -> tuple[str, ...]:
+    """The bridge named by flag; else kube-bridge and every bridge that has an address of this node's podCIDRs."""
+    if config.pod_bridge_interface:
+        return (config.pod_bridge_interface,)
+    return tuple(
+        sorted(
+            link.name
+            for link in links
+            if link.kind == "bridge"
+            and (
+                link.name == POD_BRIDGE
+                or any(address in cidr for address, _ in link.addresses for cidr in pod_cidrs)
+            )
+        )
+    )
+
+
+def _detect_mode(config: Config, pod_cidrs: Sequence[Cidr]) -> str:
+    """--detect-local-mode; auto: what the flags that were given imply, else NodeCIDR where there are podCIDRs (S8.02)."""
+    if config.detect_local_mode != "auto":
+        return config.detect_local_mode
+    if config.cluster_cidr:
+        return "ClusterCIDR"
+    return "NodeCIDR" if pod_cidrs else "none"

@@ -1,0 +1,149 @@
+"""The kernel's nouns: virtual servers, ipsets, chains, links, addresses, routes, sysctls.
+
+Addresses are packed (`bytes`, 4 or 16, network order), because a hundred thousand of them live at once; the family follows
+from the length. Every table is a mapping of frozen keys to frozen values; the value types here are compared with `==`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from ipaddress import ip_address
+from typing import NamedTuple
+
+
+class Protocol(IntEnum):
+    """IP protocol numbers of the three protocols a Service port can have (IANA)."""
+
+    TCP = 6
+    UDP = 17
+    SCTP = 132
+
+
+class Forwarding(IntEnum):
+    """How IPVS hands a packet to a destination (include/uapi/linux/ip_vs.h, IP_VS_CONN_F_FWD_MASK)."""
+
+    MASQUERADE = 0
+    TUNNEL = 2
+    DIRECT_ROUTE = 3
+
+
+# Scheduler flag bits of a virtual server (ip_vs.h IP_VS_SVC_F_SCHED1..3); for sh and mh 1 means fallback and 2 means port.
+SCHED_FLAG_1 = 0x0008
+SCHED_FLAG_2 = 0x0010
+SCHED_FLAG_3 = 0x0020
+PERSISTENT = 0x0001
+
+
+class VirtualServerKey(NamedTuple):
+    protocol: int
+    address: bytes
+    port: int
+
+
+class DestinationKey(NamedTuple):
+    address: bytes
+    port: int
+
+
+class Destination(NamedTuple):
+    weight: int = 1
+    forwarding: Forwarding = Forwarding.MASQUERADE
+
+
+class VirtualServer(NamedTuple):
+    """One IPVS service with all its destinations.
+
+    flags: scheduler flag bits and PERSISTENT, nothing else. timeout: seconds a persistence template lives; 0 without PERSISTENT.
+    destinations: the frontends of one Service port share one mapping, so ten thousand VIPs of it cost no copy.
+    """
+
+    scheduler: str
+    flags: int
+    timeout: int
+    destinations: Mapping[DestinationKey, Destination]
+
+
+class IpSet(NamedTuple):
+    """An ipset's header. type: "hash:ip", "hash:ip,port", "hash:ip,port,ip" or "hash:net"; family 4 or 6."""
+
+    type: str
+    family: int
+    maxelem: int = 1 << 20  # the kernel's own default of 65,536 is too small for 45,000 Services
+
+
+class SetEntry(NamedTuple):
+    """One member, for every set type: the parts that the type does not have stay at their default."""
+
+    address: bytes
+    protocol: int = 0
+    port: int = 0
+    address2: bytes = b""
+    prefix: int = -1  # hash:net only
+
+
+class SetMember(NamedTuple):
+    """Key of the members table."""
+
+    set: str
+    entry: SetEntry
+
+
+class Chain(NamedTuple):
+    """Key of the chains table. A built-in chain (PREROUTING ...) as `chain` holds our jumps out of it, nothing else."""
+
+    family: int
+    table: str
+    chain: str
+
+
+class Rules(NamedTuple):
+    """A chain's content. Each rule is iptables-save syntax without `-A CHAIN` and without our ownership comment.
+
+    For a built-in chain: the jumps of ours that must stand there; `first` says whether they must be its first rules.
+    """
+
+    rules: tuple[str, ...]
+    first: bool = True
+
+
+class Link(NamedTuple):
+    """A link of ours. kind: "dummy"."""
+
+    kind: str
+    up: bool = True
+
+
+class Address(NamedTuple):
+    """Key of the addresses table: a /32 or /128 on a link of ours."""
+
+    link: str
+    address: bytes
+
+
+class Route(NamedTuple):
+    """A `local` route to one address in table local, by way of a link of ours. source: b"" where the node has none yet."""
+
+    link: str
+    source: bytes
+
+
+class LinkState(NamedTuple):
+    """What is on the node whoever made it: one link, its master and its addresses (packed, with prefix length)."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody misses here
+    name: str
+    kind: str
+    up: bool
+    master: str
+    addresses: tuple[tuple[bytes, int], ...]
+    promiscuous: bool = False
+
+
+def address_text(packed: bytes) -> str:
+    """ "10.96.0.1" or "fd00::1" (RFC 5952)."""
+    return str(ip_address(packed))
+
+
+def family_of(packed: bytes) -> int:
+    return 4 if len(packed) == 4 else 6

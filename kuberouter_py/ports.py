@@ -1,0 +1,96 @@
+"""Every way out of the process, as Protocols, and the errors they raise. Implemented in kernel/, watchers/ and observe/."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service
+from kuberouter_py.model.kernel import LinkState
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class EdgeError(Exception):
+    """Something outside said no; the message says what was asked, of whom, and the answer."""
+
+
+class Unavailable(EdgeError):
+    """This node cannot do it at all: a module, a program or a permission is missing."""
+
+
+class Busy(EdgeError):
+    """Not now: a lock is held or a dump was interrupted; the same call may succeed in a moment."""
+
+
+class Refused(NamedTuple):
+    """Why one key was not written. missing: what the node lacks (Unavailable), so that a fall-back may be chosen."""
+
+    reason: str
+    missing: bool = False
+
+
+@dataclass(frozen=True)
+class Actual(Generic[K, V]):
+    """What a table holds. ours: what carries our mark, complete; foreign: the rest, where the edge can see it."""
+
+    ours: dict[K, V]
+    foreign: dict[K, V] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan(Generic[K, V]):
+    """The difference to write. change holds (value in the kernel, value wanted)."""
+
+    add: Mapping[K, V] = field(default_factory=dict)
+    change: Mapping[K, tuple[V, V]] = field(default_factory=dict)
+    remove: Mapping[K, V] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.add or self.change or self.remove)
+
+
+class Table(Protocol[K, V]):
+    """One kernel table. What every implementation owes is tested in tests/kernel/ against the real kernel.
+
+    `apply` is idempotent: adding what is there as wanted, and removing what is gone, succeed. What was refused comes back by
+    key with its reason; everything else is done. Only `read` raises EdgeError.
+    """
+
+    name: str
+
+    def read(self) -> Actual[K, V]: ...
+
+    def apply(self, plan: Plan[K, V]) -> dict[K, Refused]: ...
+
+
+class ServicesOfCluster(Protocol):
+    """What the services controller asks of the cache. Every answer is the newest object, never a copy in the making."""
+
+    def service_keys(self) -> Collection[ObjectKey]:
+        """Every Service there is, and every Service that a slice names."""
+
+    def service(self, key: ObjectKey) -> Service | None: ...
+
+    def slices_of(self, service: ObjectKey) -> Sequence[EndpointSlice]: ...
+
+    def node(self, name: str) -> Node | None: ...
+
+    def service_cidrs(self) -> Sequence[Cidr]: ...
+
+
+class NodeFacts(Protocol):
+    """What the services controller asks of the node besides its tables. Raises EdgeError."""
+
+    def links(self) -> Sequence[LinkState]: ...
+
+    def sysctl_before_us(self, key: str) -> str | None:
+        """A sysctl's value as it was before we first wrote it; None where the kernel has none."""
+
+    def has_scheduler(self, name: str) -> bool: ...
+
+    def kernel_version(self) -> tuple[int, int]: ...
+
+    def processors(self) -> int: ...

@@ -1,0 +1,86 @@
+"""The nouns of a scenario file, as LAB describes them. Values only; imports nothing of the lab."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    name: str
+    addresses: tuple[str, ...]  # "192.0.2.11" or "192.0.2.11/25"; default prefix /24 and /64
+    pod_cidrs: tuple[str, ...]
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OutsideSpec:
+    name: str
+    addresses: tuple[str, ...]
+    serve: tuple[str, ...] = ()  # "tcp/80"
+    routes: dict[str, str] = field(default_factory=dict)  # destination -> name of a node or outside host
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    source: str = "manifests"  # or "apiserver"
+    flags: tuple[str, ...] = ("--run-service-proxy", "--run-router=false", "--run-firewall=false")
+    nodes: tuple[str, ...] | None = None  # None: every node
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: `kind` is its key ("probe"), `args` its checked and defaulted value, `line` where it stands in the file.
+
+    Durations in `args` are float seconds; addresses and names are as written.
+    """
+
+    kind: str
+    args: Any
+    line: int
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Scenario:
+    file: Path
+    nodes: dict[str, NodeSpec]
+    service_cidrs: tuple[str, ...]
+    outside: dict[str, OutsideSpec]
+    agents: AgentSpec
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class PodNetwork:
+    """What the world needs to know of one Pod to give it a namespace, addresses and servers."""
+
+    namespace: str
+    name: str
+    uid: str
+    node: str
+    addresses: tuple[str, ...]  # chosen by the kubelet role; at most one of each family, without prefix length
+    ports: tuple[tuple[str, int], ...]  # ("tcp", 80)
+    host_network: bool = False
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What one try to reach a server gave.
+
+    outcome: "open" (answered), "refused" (reset or ICMP unreachable, at once), "silent" (nothing within the timeout),
+    "reset" (answered connection that was reset later).
+    """
+
+    outcome: str
+    backend: str = ""  # the name the server gave: pod's, or outside host's, without namespace
+    source: str = ""  # address the server saw
+    source_port: int = 0
+    status: int = 0  # HTTP only
+    body: str = ""  # HTTP only
+    seconds: float = 0.0
+    close: bool = False  # HTTP only: the answer carried Connection: close
