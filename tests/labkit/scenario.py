@@ -44,12 +44,16 @@ class ScenarioErrors(Exception):
         return all(isinstance(error, NotPlayable) for error in self.errors)
 
 
-def load(file: Path) -> Scenario:
+def read(file: Path) -> str:
     try:
-        return parse(file.read_text(encoding="utf-8"), file)
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise ScenarioErrors([FormatError(file, 1, "", f"cannot be read: {reason}")]) from None
+
+
+def load(file: Path) -> Scenario:
+    return parse(read(file), file)
 
 
 def parse(text: str, file: Path) -> Scenario:
