@@ -1,4 +1,6 @@
-"""Every way out of the process, as Protocols, and the errors they raise. Implemented in kernel/, watchers/ and observe/."""
+"""Every way out of the process, as Protocols, and the errors they raise. Implemented in kernel/, watchers/ and
+observe/.
+"""
 
 from __future__ import annotations
 
@@ -55,8 +57,8 @@ class Plan(Generic[K, V]):
 class Table(Protocol[K, V]):
     """One kernel table. What every implementation owes is tested in tests/kernel/ against the real kernel.
 
-    `apply` is idempotent: adding what is there as wanted, and removing what is gone, succeed. What was refused comes back by
-    key with its reason; everything else is done. Only `read` raises EdgeError.
+    `apply` is idempotent: adding what is there as wanted, and removing what is gone, succeed. What was refused comes
+    back by key with its reason; everything else is done. Only `read` raises EdgeError.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """COMPARE: who claims what, what the kernel has, and the difference between them, written in order.
 
-Owners (a Service, the node itself) hand in *shares*. A share is made of *units*, one per claimed key; a unit is everything
-that hangs on that claim (virtual server, set members, address, route). Where two owners claim the same key the senior one's
-whole unit is in force, the other's is not. Across units, equal items are counted: one VIP with many ports has one route.
+Owners (a Service, the node itself) hand in *shares*. A share is made of *units*, one per claimed key; a unit is
+everything that hangs on that claim (virtual server, set members, address, route). Where two owners claim the same key
+the senior one's whole unit is in force, the other's is not. Across units, equal items are counted: one VIP with many
+ports has one route.
 
 This module owns the mirror of what we wrote; the tables own the kernel. It knows nothing of Services.
 """
@@ -31,7 +32,7 @@ class Share(NamedTuple):
     """seniority: the smallest wins a claim (for a Service: creationTimestamp, namespace, name)."""
 
     seniority: tuple[Any, ...]
-    units: Mapping[Hashable, Unit]
+    units: Mapping[Any, Unit]
 
 
 NOTHING = Share((), {})
@@ -107,7 +108,7 @@ class Reconciler:
         self._claims: dict[Hashable, tuple[Owner, ...]] = {}
         self._contested: set[Hashable] = set()
 
-    # -- what is wanted -------------------------------------------------------------------------------------------------
+    # -- what is wanted ----------------------------------------------------------------------------------------------
 
     def claim(self, shares: Mapping[Owner, Share]) -> dict[str, set[Any]]:
         """Replace these owners' shares; returns the keys per table whose wanted value may have changed."""
@@ -163,10 +164,10 @@ class Reconciler:
             self._states[item.table].release(item.key)
             dirty[item.table].add(item.key)
 
-    # -- what is there --------------------------------------------------------------------------------------------------
+    # -- what is there -----------------------------------------------------------------------------------------------
 
     def read(self, names: Collection[str] | None = None) -> dict[str, set[Any]]:
-        """Read these tables (default: all) from the kernel; returns all keys that are wanted or there, to be compared."""
+        """Read these tables (default: all) from the kernel; returns every key that is wanted or there."""
         dirty: dict[str, set[Any]] = {name: set() for name in self._order}
         for name in self._order:
             if names is not None and name not in names:
@@ -184,7 +185,7 @@ class Reconciler:
             dirty[name] = state.wanted.keys() | state.actual.keys()
         return dirty
 
-    # -- the difference -------------------------------------------------------------------------------------------------
+    # -- the difference ----------------------------------------------------------------------------------------------
 
     def plans(self, dirty: Mapping[str, Collection[Any]]) -> dict[str, Plan[Any, Any]]:
         """What `write` would do, in growth order; only tables with a difference."""
@@ -229,7 +230,7 @@ class Reconciler:
             counts.refused + len(refused),
         )
 
-    # -- what may be asked ----------------------------------------------------------------------------------------------
+    # -- what may be asked -------------------------------------------------------------------------------------------
 
     def wanted(self, name: str) -> Mapping[Any, Any]:
         return self._states[name].wanted

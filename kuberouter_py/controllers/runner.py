@@ -1,7 +1,8 @@
 """WHEN: one thread that calls a controller, with the keys that were rung, soon after a failure, and every period.
 
-It knows no kernel and no cluster: only keys, a clock and a controller. Rings may come from any thread. Background work (the
-periodic comparison with the kernel, a change that concerns every key) is cut into slices, and rung keys pass between them.
+It knows no kernel and no cluster: only keys, a clock and a controller. Rings may come from any thread. Background
+work (the periodic comparison with the kernel, a change that concerns every key) is cut into slices, and rung keys
+pass between them.
 """
 
 from __future__ import annotations
@@ -77,6 +78,10 @@ class Runner:
             self._stopping = True
             self._condition.notify()
 
+    def _stopped(self) -> bool:
+        with self._condition:
+            return self._stopping
+
     def run(self) -> None:
         """Until stop(). The first sync is the caller's promise that every cache is synced."""
         controller, clock = self._controller, self._clock
@@ -84,10 +89,10 @@ class Runner:
         last = clock()
         next_compare = last + self._period
         idle = False
-        while not self._stopping:
+        while True:
             self._beat()
             keys, compare = self._wait(next_compare, idle, last)
-            if self._stopping:
+            if self._stopped():
                 return
             if keys:
                 self._note(controller.sync(keys))
@@ -104,7 +109,7 @@ class Runner:
                 self._note(controller.retry())
 
     def _wait(self, next_compare: float, idle: bool, last: float) -> tuple[set[Hashable], bool]:
-        """Sleep until something is due; hand out the rung keys once the minimum interval since the last sync is over."""
+        """Sleep until something is due; hand out the rung keys once the minimum interval is over."""
         with self._condition:
             while idle and not self._stopping and not self._compare_asked:
                 now = self._clock()

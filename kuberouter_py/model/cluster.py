@@ -1,7 +1,7 @@
 """What the cluster says, as far as we use it: Service, EndpointSlice, Node, Pod, Namespace, NetworkPolicy, ServiceCIDR.
 
-Made by `watchers/decode.py` and never changed. Addresses are packed bytes (model/kernel.py); strings that repeat (node names,
-zones, namespaces, port names) are interned, so that a hundred thousand endpoints share them.
+Made by `watchers/decode.py` and never changed. Addresses are packed bytes (model/kernel.py); strings that repeat
+(node names, zones, namespaces, port names) are interned, so that a hundred thousand endpoints share them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The kernel's nouns: virtual servers, ipsets, chains, links, addresses, routes, sysctls.
 
-Addresses are packed (`bytes`, 4 or 16, network order), because a hundred thousand of them live at once; the family follows
-from the length. Every table is a mapping of frozen keys to frozen values; the value types here are compared with `==`.
+Addresses are packed (`bytes`, 4 or 16, network order), because a hundred thousand of them live at once; the family
+follows from the length. Every table is a mapping of frozen keys to frozen values; the value types here are compared
+with `==`.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Forwarding(IntEnum):
     DIRECT_ROUTE = 3
 
 
-# Scheduler flag bits of a virtual server (ip_vs.h IP_VS_SVC_F_SCHED1..3); for sh and mh 1 means fallback and 2 means port.
+# Scheduler flag bits of a virtual server (ip_vs.h IP_VS_SVC_F_SCHED1..3); for sh and mh 1 means fallback and 2 means
+# port.
 SCHED_FLAG_1 = 0x0008
 SCHED_FLAG_2 = 0x0010
 SCHED_FLAG_3 = 0x0020
@@ -54,8 +56,9 @@ class Destination(NamedTuple):
 class VirtualServer(NamedTuple):
     """One IPVS service with all its destinations.
 
-    flags: scheduler flag bits and PERSISTENT, nothing else. timeout: seconds a persistence template lives; 0 without PERSISTENT.
-    destinations: the frontends of one Service port share one mapping, so ten thousand VIPs of it cost no copy.
+    flags: scheduler flag bits and PERSISTENT, nothing else. timeout: seconds a persistence template lives; 0 without
+    PERSISTENT. destinations: the frontends of one Service port share one mapping, so ten thousand VIPs of it cost no
+    copy.
     """
 
     scheduler: str
@@ -122,7 +125,7 @@ class Address(NamedTuple):
 
 
 class Route(NamedTuple):
-    """A `local` route to one address in table local, by way of a link of ours. source: b"" where the node has none yet."""
+    """A `local` route to one address in table local, over a link of ours. source: b"" where the node has none yet."""
 
     link: str
     source: bytes

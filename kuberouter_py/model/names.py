@@ -1,7 +1,9 @@
-"""Every name, number and mark bit that we put into the kernel, its length limit, and how a later process knows it for ours.
+"""Every name, number and mark bit that we put into the kernel, its length limit, and how a later process knows it for
+ours.
 
-No chain, set, table number or mark here equals one of kube-proxy's (KUBE-*, 0x4000, 0x8000) or kube-router's (KUBE-ROUTER-*,
-kube-router-*, 0x10000, 0x20000, tables 77-79); only the link names kube-dummy-if and kube-bridge are shared on purpose.
+No chain, set, table number or mark here equals one of kube-proxy's (KUBE-*, 0x4000, 0x8000) or kube-router's (KUBE-
+ROUTER-*, kube-router-*, 0x10000, 0x20000, tables 77-79); only the link names kube-dummy-if and kube-bridge are shared
+on purpose.
 """
 
 from __future__ import annotations
@@ -21,10 +23,12 @@ SERVICES_SETS = "krpy-svc-"
 # Every rule of ours carries a comment that starts so; a hash over the rule and those before it follows (DESIGN 5).
 RULE_COMMENT = "krpy:"
 
-# Routes: our protocol number (rtnetlink.h leaves 5..255 to routing daemons; 17 is kube-router's, 186-192 FRR's, 12 BIRD's).
+# Routes: our protocol number (rtnetlink.h leaves 5..255 to routing daemons; 17 is kube-router's, 186-192 FRR's, 12
+# BIRD's).
 ROUTE_PROTOCOL = 158
 
-# Mark bits. Connection marks only: nothing of ours marks a packet between mangle and ip_vs (it compares the whole mark).
+# Mark bits. Connection marks only: nothing of ours marks a packet between mangle and ip_vs (it compares the whole
+# mark).
 CONNMARK_MASQUERADE = 0x0100_0000  # nat: masquerade this connection in POSTROUTING
 CONNMARK_SERVICE = 0x0200_0000  # this connection goes to a frontend of ours: FORWARD lets its replies pass
 

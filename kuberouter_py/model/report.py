@@ -1,4 +1,6 @@
-"""What a controller reports of itself: one value a sync, and the standing refusals. Read by status, metrics, Events, the log."""
+"""What a controller reports of itself: one value a sync, and the standing refusals. Read by status, metrics, Events,
+the log.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from kuberouter_py.model.cluster import ObjectKey
 class Note(NamedTuple):
     """One part of one object that is not (or not quite) as its owner asked, and why.
 
-    owner: the object, None for the node itself. kind: "Service" or "Node". event: an Event on the object tells its owner too.
+    owner: the object, None for the node itself. kind: "Service" or "Node". event: an Event on the object tells its
+    owner too.
     """
 
     kind: str
@@ -62,5 +65,7 @@ class ControllerStatus:
     counts: Mapping[str, int]  # {"services": 12, "virtual servers": 30, "destinations": 100, "vips": 12}
     notes: tuple[Note, ...]
     refused: tuple[tuple[str, str], ...]  # (what in the tools' notation, reason)
-    facts: Mapping[str, str]  # {"local traffic": "NodeCIDR 10.244.1.0/24", "iptables": "legacy", "vip binding": "address"}
+    facts: Mapping[
+        str, str
+    ]  # {"local traffic": "NodeCIDR 10.244.1.0/24", "iptables": "legacy", "vip binding": "address"}
     foreign_servers: tuple[str, ...] = ()  # in ipvsadm's notation

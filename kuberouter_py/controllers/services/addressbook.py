@@ -40,7 +40,9 @@ class AddressBook:
         return {key for address in moved for key in self._external.get(address, ())}
 
 
-def _exchange(index: dict[bytes, tuple[ObjectKey, ...]], key: ObjectKey, old: Iterable[bytes], new: Iterable[bytes]) -> None:
+def _exchange(
+    index: dict[bytes, tuple[ObjectKey, ...]], key: ObjectKey, old: Iterable[bytes], new: Iterable[bytes]
+) -> None:
     gone, come = set(old) - set(new), set(new) - set(old)
     for address in gone:
         rest = tuple(other for other in index[address] if other != key)

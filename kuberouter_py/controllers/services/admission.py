@@ -1,7 +1,7 @@
 """Which external addresses of a Service may be served, and why not the others. Pure.
 
-externalIPs are written by users, load-balancer ingress addresses by controllers; neither may take a cluster address (the
-attack of CVE-2020-8554 by another name), and users' ones only what the operator allowed.
+externalIPs are written by users, load-balancer ingress addresses by controllers; neither may take a cluster address
+(the attack of CVE-2020-8554 by another name), and users' ones only what the operator allowed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Admission:
         return f"outside --loadbalancer-ip-range ({self._listed(ranges)})"
 
     def _refuse_any(self, address: bytes) -> str:
-        if address[0] == 127 and len(address) == 4 or address == bytes(15) + b"\1":
+        if (address[0] == 127 and len(address) == 4) or address == bytes(15) + b"\1":
             return "a loopback address"
         if not any(address):
             return "the unspecified address"

@@ -1,9 +1,9 @@
 """The fixed rules of the services controller: O(1) in Services, the addresses are in sets. Pure.
 
-Hooks (docs/kernel.md draws them): ip_vs works in LOCAL_IN after filter INPUT and, for the node's own packets, in LOCAL_OUT
-after nat OUTPUT; what it forwards passes POSTROUTING with the endpoint as destination. So the original frontend is seen in nat
-PREROUTING and OUTPUT, where a bit of the *connection* mark remembers what POSTROUTING has to do. The packet mark stays as it
-is: ip_vs compares the whole of it.
+Hooks (docs/kernel.md draws them): ip_vs works in LOCAL_IN after filter INPUT and, for the node's own packets, in
+LOCAL_OUT after nat OUTPUT; what it forwards passes POSTROUTING with the endpoint as destination. So the original
+frontend is seen in nat PREROUTING and OUTPUT, where a bit of the *connection* mark remembers what POSTROUTING has to
+do. The packet mark stays as it is: ip_vs compares the whole of it.
 """
 
 from __future__ import annotations
@@ -22,19 +22,34 @@ SET_TYPES = {
     "owned": "hash:ip,port",  # our virtual servers: how a later process knows them (DESIGN 5)
     "frontends": "hash:ip,port",  # every address and port we answer on: the guard's known pairs
     "clusterips": "hash:ip,port",  # policy of inside traffic
-    "external": "hash:ip,port",  # NodePorts, externalIPs, load-balancer addresses with policy Cluster: masqueraded (S4.02)
+    # NodePorts, externalIPs, load-balancer addresses with policy Cluster: masqueraded (S4.02)
+    "external": "hash:ip,port",
     "vips": "hash:ip",  # addresses bound by us: anything else on them is refused (S10.08)
     "hairpin": "hash:ip,port,ip",  # (local endpoint, port, same endpoint)
 }
 
-# What a VIP must let through whatever the port: path MTU discovery and echo; in IPv6 neighbour discovery as well (RFC 4890).
+# What a VIP must let through whatever the port: path MTU discovery and echo; in IPv6 neighbour discovery as well (RFC
+# 4890).
 _ICMP = {
-    4: tuple(f"-p icmp -m icmp --icmp-type {kind}" for kind in
-             ("destination-unreachable", "time-exceeded", "parameter-problem", "echo-request", "echo-reply")),
-    6: tuple(f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind}" for kind in
-             ("destination-unreachable", "packet-too-big", "time-exceeded", "parameter-problem", "echo-request",
-              "echo-reply", "neighbour-solicitation", "neighbour-advertisement", "router-solicitation",
-              "router-advertisement")),
+    4: tuple(
+        f"-p icmp -m icmp --icmp-type {kind}"
+        for kind in ("destination-unreachable", "time-exceeded", "parameter-problem", "echo-request", "echo-reply")
+    ),
+    6: tuple(
+        f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind}"
+        for kind in (
+            "destination-unreachable",
+            "packet-too-big",
+            "time-exceeded",
+            "parameter-problem",
+            "echo-request",
+            "echo-reply",
+            "neighbour-solicitation",
+            "neighbour-advertisement",
+            "router-solicitation",
+            "router-advertisement",
+        )
+    ),
 }
 _REJECT = {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}
 
@@ -65,7 +80,7 @@ def _match(role: str, family: int, directions: str, *, unless: bool = False) -> 
 
 
 def _nat(config: Config, view: NodeView, family: int) -> Iterator[str]:
-    """First packet of each connection to a frontend. ACCEPT at the end: nobody else's DNAT of local addresses takes a VIP."""
+    """First packet of each connection to a frontend. The last ACCEPT keeps other programs' DNAT off it."""
     service = f"0x{CONNMARK_SERVICE:x}"
     masquerade = f"-j CONNMARK --set-xmark 0x{CONNMARK_MASQUERADE:x}/0x{CONNMARK_MASQUERADE:x}"
     yield f"{_match('frontends', family, 'dst,dst', unless=True)} -j RETURN"
@@ -107,6 +122,6 @@ def _input(config: Config, family: int) -> Iterator[str]:
 
 
 def _returning_traffic() -> str:
-    """Answers of endpoints to our clients pass FORWARD before ip_vs rewrites them (S8.07), only those of our connections."""
+    """Endpoints' answers pass FORWARD before ip_vs rewrites them (S8.07); only those of our connections."""
     mark = f"0x{CONNMARK_SERVICE:x}"
     return f"-m connmark --mark {mark}/{mark} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"

@@ -1,7 +1,7 @@
 """The services controller: from rung keys to a written difference, and what it has to report of itself.
 
-It leaves deciding to desired.py and nodestate.py, comparing to reconcile.py, timing to runner.py. All calls but `status`
-come from the runner's thread.
+It leaves deciding to desired.py and nodestate.py, comparing to reconcile.py, timing to runner.py. All calls but
+`status` come from the runner's thread.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class ServicesController:
         self._compare: list[str] = []
         self.lock = threading.Lock()  # held while state changes; status.py reads under it
 
-    # -- called by the runner -------------------------------------------------------------------------------------------
+    # -- called by the runner ----------------------------------------------------------------------------------------
 
     def first_sync(self) -> bool:
         started = self._clocks.monotonic()
@@ -115,7 +115,7 @@ class ServicesController:
             outcome = self._reconciler.write(dirty)
         return self._report(started, 0, outcome, (), full=False)
 
-    # -- called once, without a runner ----------------------------------------------------------------------------------
+    # -- called once, without a runner -------------------------------------------------------------------------------
 
     def plan(self) -> dict[str, Plan[Any, Any]]:
         """What a first sync would write; writes nothing."""
@@ -128,7 +128,7 @@ class ServicesController:
         """Sync to nothing: the same path with nothing wanted."""
         return self._reconciler.write(self._reconciler.read())
 
-    # -- the node -------------------------------------------------------------------------------------------------------
+    # -- the node ----------------------------------------------------------------------------------------------------
 
     def _look_at_node(self) -> NodeView:
         """Replace the view; returns the one before."""
@@ -151,7 +151,7 @@ class ServicesController:
         after = self._view
         if before == after:
             return set()
-        moved = {address for address in before.local.keys() ^ after.local.keys()}
+        moved = before.local.keys() ^ after.local.keys()
         urgent = {key for address in moved for key in self._addresses.holders(address)}
         if _same_but_local(before, after):
             return urgent
@@ -169,7 +169,7 @@ class ServicesController:
         kernel = Kernel(self._facts.kernel_version(), self._facts.processors(), self._facts.sysctl_before_us)
         return node_share(self._config, self._view, self._links, kernel)
 
-    # -- deciding -------------------------------------------------------------------------------------------------------
+    # -- deciding ----------------------------------------------------------------------------------------------------
 
     def _decide(self, keys: set[ObjectKey], dirty: dict[str, set[Any]]) -> list[Note]:
         """Decide the keys anew, claim the result; adds what may differ to `dirty`, returns the notes that are new."""
@@ -190,9 +190,7 @@ class ServicesController:
     def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share, tuple[Note, ...]]:
         if service is None:
             return NOTHING, ()
-        return decide(
-            service, self._cluster.slices_of(key), self._view, self._config, self._addresses.is_cluster_ip
-        )
+        return decide(service, self._cluster.slices_of(key), self._view, self._config, self._addresses.is_cluster_ip)
 
     def _probe_schedulers(self, services: Iterable[Service]) -> None:
         asked = {scheduler_asked(service) for service in services} - self._schedulers.keys()
@@ -221,14 +219,15 @@ class ServicesController:
         """Two Services want one address and port: the older has it, the younger says why not."""
         lost: dict[ObjectKey, tuple[Note, ...]] = {}
         for claim, (winner, *losers) in self._reconciler.contested().items():
-            if isinstance(claim, VirtualServerKey):
-                where = f"{address_text(claim.address)} port {claim.port}"
-                for loser in losers:
-                    note = Note("Service", loser, ADDRESS_TAKEN, f"{where} is served for {winner}, which is older", True)
-                    lost[loser] = (*lost.get(loser, ()), note)
+            assert isinstance(claim, VirtualServerKey)  # the node's own claim has one claimant
+            message = f"{address_text(claim.address)} port {claim.port} is served for {winner}, which is older"
+            for loser in losers:
+                assert isinstance(loser, ObjectKey)
+                note = Note("Service", loser, ADDRESS_TAKEN, message, event=True)
+                lost[loser] = (*lost.get(loser, ()), note)
         return lost
 
-    # -- comparing and reporting ----------------------------------------------------------------------------------------
+    # -- comparing and reporting -------------------------------------------------------------------------------------
 
     def _compare_one(self, name: str) -> bool:
         started = self._clocks.monotonic()

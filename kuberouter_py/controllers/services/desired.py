@@ -1,7 +1,7 @@
 """DECIDE, for one Service: its share of this node. Pure: objects, the node's view and the configuration in; values out.
 
-A unit is one virtual server and everything that hangs on it: the entries in our sets, the VIP's address and route. Rules
-S1.*, S2.*, S3.*, S5.*, S8.04, S11.* (semantics of a Service proxy); what the sets mean stands in chains.py.
+A unit is one virtual server and everything that hangs on it: the entries in our sets, the VIP's address and route.
+Rules S1.*, S2.*, S3.*, S5.*, S8.04, S11.* (semantics of a Service proxy); what the sets mean stands in chains.py.
 """
 
 from __future__ import annotations
@@ -59,8 +59,11 @@ def decide(
     """What this node should hold for the Service. cluster_ip: see Admission."""
     how = scheduling(service, view.missing_schedulers)
     notes = [_note(service, "UnusablePart", text, event=True) for text in service.unusable]
-    notes += [_note(service, "UnusablePart", f"EndpointSlice {part.key.name}: {text}")
-              for part in slices for text in part.unusable]
+    notes += [
+        _note(service, "UnusablePart", f"EndpointSlice {part.key.name}: {text}")
+        for part in slices
+        for text in part.unusable
+    ]
     notes += [_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
     admission = Admission(config, view.service_cidrs, cluster_ip)
     units: dict[VirtualServerKey, Unit] = {}
@@ -131,8 +134,14 @@ def _port_units(
             servers[local] = VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends))
             hairpins[local] = _hairpins(backends, port, view)
         key = VirtualServerKey(port.protocol, frontend.address, frontend.port)
-        yield key, (*_frontend_items(key, frontend, local, view, config), Item(SERVERS, key, servers[local]),
-                    *hairpins[local])
+        yield (
+            key,
+            (
+                *_frontend_items(key, frontend, local, view, config),
+                Item(SERVERS, key, servers[local]),
+                *hairpins[local],
+            ),
+        )
 
 
 def _destinations(backends: Sequence[Candidate]) -> dict[DestinationKey, Destination]:

@@ -35,7 +35,7 @@ def node_share(config: Config, view: NodeView, links: Sequence[LinkState], kerne
 
 
 def _hairpin_ports(view: NodeView, links: Sequence[LinkState]) -> Iterator[str]:
-    """Ports of the pods' bridges; a promiscuous bridge reflects by itself, and hairpin mode would double its packets."""
+    """Ports of the pods' bridges; a promiscuous bridge reflects by itself, hairpin mode would double that."""
     promiscuous = {link.name for link in links if link.promiscuous}
     for link in links:
         if link.master in view.bridges and link.master not in promiscuous:
@@ -51,7 +51,8 @@ def _sysctls(config: Config, view: NodeView, kernel: Kernel) -> Iterator[tuple[s
     if config.strict_arp:  # S10.02: VIPs on a dummy link must not be answered for on the wire
         yield "net/ipv4/conf/all/arp_ignore", "1"
         yield "net/ipv4/conf/all/arp_announce", "2"
-    # Strict reverse path filtering drops answers that IPVS sends another way; loose keeps martians out (1 -> 2, never 0).
+    # Strict reverse path filtering drops answers that IPVS sends another way; loose keeps martians out (1 -> 2, never
+    # 0).
     for link in ("all", VIP_LINK, *view.bridges, *view.uplinks):
         key = f"net/ipv4/conf/{link}/rp_filter"
         if kernel.before_us(key) == "1":

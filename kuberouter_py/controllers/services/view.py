@@ -1,7 +1,7 @@
 """What this node is, as far as a Service's share depends on it: one frozen value. Pure.
 
-Built from the Node object, the node's links and the configuration. When it changes, the controller compares old and new and
-rings what depends on the difference; a Node heartbeat changes nothing here.
+Built from the Node object, the node's links and the configuration. When it changes, the controller compares old and
+new and rings what depends on the difference; a Node heartbeat changes nothing here.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def node_view(
 
 
 def _primary(node: Node | None, links: Sequence[LinkState]) -> dict[int, bytes]:
-    """First InternalIP of each family, else first ExternalIP; without a Node object the first global address of a link."""
+    """First InternalIP of each family, else first ExternalIP; without a Node object a link's first global address."""
     if node is not None:
         candidates: list[bytes] = [*node.internal_ips, *node.external_ips]
     else:
@@ -128,18 +128,14 @@ def _bridges(config: Config, links: Sequence[LinkState], pod_cidrs: Sequence[Cid
             link.name
             for link in links
             if link.kind == "bridge"
-            and (
-                link.name == POD_BRIDGE
-                or any(address in cidr for address, _ in link.addresses for cidr in pod_cidrs)
-            )
+            and (link.name == POD_BRIDGE or any(address in cidr for address, _ in link.addresses for cidr in pod_cidrs))
         )
     )
 
 
 def _detect_mode(config: Config, pod_cidrs: Sequence[Cidr]) -> str:
-    """--detect-local-mode; auto: what the flags that were given imply, else NodeCIDR where there are podCIDRs (S8.02)."""
-    if config.detect_local_mode != "auto":
-        return config.detect_local_mode
-    if config.cluster_cidr:
-        return "ClusterCIDR"
+    """S8.02; where no flag says how, NodeCIDR if the Node has podCIDRs."""
+    mode = config.local_mode()
+    if mode != "auto":
+        return mode
     return "NodeCIDR" if pod_cidrs else "none"

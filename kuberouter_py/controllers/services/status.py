@@ -1,0 +1,104 @@
+"""What the services controller reports when asked: counts, facts, notes, refusals, foreign virtual servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.reconcile import Reconciler
+from kuberouter_py.controllers.services.admission import cidr_text
+from kuberouter_py.controllers.services.desired import MEMBERS, SERVERS
+from kuberouter_py.controllers.services.view import NodeView
+from kuberouter_py.model import notation
+from kuberouter_py.model.kernel import VirtualServer, address_text
+from kuberouter_py.model.names import services_set
+from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+
+
+@dataclass
+class History:
+    """What is remembered of past syncs."""
+
+    synced: bool = False
+    last_sync: float = 0.0
+    last_duration: float = 0.0
+    last_full_sync: float = 0.0
+    syncs: int = 0
+    last_error: str = ""
+
+    def add(self, report: SyncReport, error: str) -> None:
+        self.synced = self.synced or report.full
+        self.syncs += 1
+        self.last_sync = report.started + report.duration
+        self.last_duration = report.duration
+        if report.full:
+            self.last_full_sync = self.last_sync
+        if error:
+            self.last_error = error
+
+
+def counts(reconciler: Reconciler, services: int) -> dict[str, int]:
+    servers: Mapping[Any, VirtualServer] = reconciler.wanted(SERVERS)
+    vips = {services_set("vips", family) for family in (4, 6)}
+    return {
+        "services": services,
+        "virtual servers": len(servers),
+        "destinations": sum(len(server.destinations) for server in servers.values()),
+        "vips": sum(member.set in vips for member in reconciler.wanted(MEMBERS)),
+    }
+
+
+def facts(config: Config, view: NodeView) -> dict[str, str]:
+    """How this node was understood; what an operator checks first when a source address is not as expected."""
+    detector = view.detector
+    if view.detector == "none":
+        detector = "none: only connections that took a VIP as their source are masqueraded"
+    elif config.masquerade_all:
+        detector = "not asked: --masquerade-all"
+    elif view.detector_cidrs:
+        detector += " " + ", ".join(map(cidr_text, view.detector_cidrs))
+    elif view.detector_interface:
+        detector += f" {view.detector_interface}"
+    return {
+        "node": view.name,
+        "addresses": ", ".join(map(address_text, view.primary.values())) or "none yet",
+        "families": ", ".join(f"IPv{family}" for family in view.families),
+        "local traffic": detector,
+        "nodeport addresses": ", ".join(map(address_text, view.nodeport_addresses)) or "none yet",
+        "service CIDRs": ", ".join(map(cidr_text, view.service_cidrs)) or "not known: the ClusterIPs seen",
+        "pod bridges": ", ".join(view.bridges) or "none",
+        "vip binding": config.vip_binding,
+    }
+
+
+def status_of(
+    name: str,
+    history: History,
+    reconciler: Reconciler,
+    numbers: Mapping[str, int],
+    said: Mapping[str, str],
+    notes: Iterable[Note],
+    foreign_servers: tuple[str, ...],
+) -> ControllerStatus:
+    standing = reconciler.standing()
+    refused = tuple(
+        (f"{table}: {notation.key_text(table, key)}" if key is not None else table, reason.reason)
+        for (table, key), reason in standing.items()
+    )
+    return ControllerStatus(
+        name=name,
+        synced=history.synced,
+        last_sync=history.last_sync,
+        last_duration=history.last_duration,
+        last_full_sync=history.last_full_sync,
+        syncs=history.syncs,
+        failures=sum(not reason.missing for reason in standing.values()),
+        last_error=history.last_error,
+        counts=dict(numbers),
+        notes=tuple(notes),
+        refused=refused,
+        facts=dict(said),
+        foreign_servers=foreign_servers,
+    )
