@@ -17,3 +17,8 @@ WIRE: Final = f"172.31.255.0/{WIRE_PREFIX}"
 UPLINK: Final = "lab-up"  # veth in the guest's first namespace, towards the router of the world being played
 UPLINK_ADDRESS: Final = "172.31.254.1"
 ROUTER_ADDRESS: Final = "172.31.254.2"
+
+# Ports on HOST_ADDRESS. Agents come through a door that a scenario can shut; the lab's own requests do not.
+API_PORT: Final = 6443  # the door
+DIRECT_PORT: Final = 6444
+CONTROL_PORT: Final = 6440  # commands to the control plane: control.py
