@@ -173,9 +173,6 @@ class Reconciler:
             if names is not None and name not in names:
                 continue
             state = self._states[name]
-            expect = getattr(state.table, "expect", None)
-            if expect is not None:
-                expect(state.wanted)
             try:
                 actual = state.table.read()
             except EdgeError as error:

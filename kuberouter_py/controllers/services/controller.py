@@ -17,10 +17,12 @@ from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.desired import decide, route_source
 from kuberouter_py.controllers.services.nodestate import Kernel, node_share
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
+from kuberouter_py.controllers.services.status import History, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
+from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
-from kuberouter_py.model.report import Note, SyncReport, TableCounts
+from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
 from kuberouter_py.ports import NodeFacts, Plan, ServicesOfCluster, Table
 
 NODE = ObjectKey("", "")  # the key that stands for the node itself
@@ -46,7 +48,7 @@ class ServicesController:
         config: Config,
         node_name: str,
         cluster: ServicesOfCluster,
-        facts: NodeFacts,
+        node_facts: NodeFacts,
         tables: Sequence[Table[Any, Any]],
         clocks: Clocks,
         on_report: Callable[[SyncReport, Sequence[Note]], None],
@@ -54,7 +56,7 @@ class ServicesController:
         self._config = config
         self._node_name = node_name
         self._cluster = cluster
-        self._facts = facts
+        self._node_facts = node_facts
         self._reconciler = Reconciler(tables)
         self._table_names = [table.name for table in tables]
         self._clocks = clocks
@@ -66,13 +68,14 @@ class ServicesController:
         self._losers: set[ObjectKey] = set()
         self._backlog: set[ObjectKey] = set()
         self._compare: list[str] = []
-        self.lock = threading.Lock()  # held while state changes; status.py reads under it
+        self._history = History()
+        self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
 
     # -- called by the runner ----------------------------------------------------------------------------------------
 
     def first_sync(self) -> bool:
         started = self._clocks.monotonic()
-        with self.lock:
+        with self._lock:
             dirty = self._reconciler.read()
             keys = set(self._cluster.service_keys())
             self._look_at_node()
@@ -86,7 +89,7 @@ class ServicesController:
     def sync(self, keys: Collection[Hashable]) -> bool:
         started = self._clocks.monotonic()
         wanted = {key for key in keys if isinstance(key, ObjectKey)}
-        with self.lock:
+        with self._lock:
             if NODE in wanted:
                 wanted |= self._node_changed()
             self._backlog -= wanted
@@ -110,10 +113,23 @@ class ServicesController:
     def retry(self) -> bool:
         names = self._reconciler.suspect_tables()
         started = self._clocks.monotonic()
-        with self.lock:
+        with self._lock:
             dirty = self._reconciler.read(names)
             outcome = self._reconciler.write(dirty)
         return self._report(started, 0, outcome, (), full=False)
+
+    # -- called from any thread ---------------------------------------------------------------------------------------
+
+    def status(self, more_facts: Mapping[str, str], foreign_servers: Sequence[str]) -> ControllerStatus:
+        """more_facts: what the caller knows of the edges (iptables flavour)."""
+        with self._lock:
+            numbers = table_counts(self._reconciler, self._services())
+            said = {**facts(self._config, self._view), **more_facts}
+            notes = [note for notes in self._notes.values() for note in notes]
+            return status_of(self.name, self._history, self._reconciler, numbers, said, notes, tuple(foreign_servers))
+
+    def _services(self) -> int:
+        return sum(owner != NODE for owner in self._reconciler.owners())
 
     # -- called once, without a runner -------------------------------------------------------------------------------
 
@@ -133,7 +149,7 @@ class ServicesController:
     def _look_at_node(self) -> NodeView:
         """Replace the view; returns the one before."""
         before = self._view
-        self._links: Sequence[LinkState] = self._facts.links()
+        self._links: Sequence[LinkState] = self._node_facts.links()
         missing = frozenset(name for name, there in self._schedulers.items() if not there)
         self._view = node_view(
             self._config,
@@ -166,7 +182,9 @@ class ServicesController:
         return service is not None and any(port.node_port for port in service.ports)
 
     def _node_share(self) -> Share:
-        kernel = Kernel(self._facts.kernel_version(), self._facts.processors(), self._facts.sysctl_before_us)
+        kernel = Kernel(
+            self._node_facts.kernel_version(), self._node_facts.processors(), self._node_facts.sysctl_before_us
+        )
         return node_share(self._config, self._view, self._links, kernel)
 
     # -- deciding ----------------------------------------------------------------------------------------------------
@@ -197,7 +215,7 @@ class ServicesController:
         if not asked:
             return
         for name in asked:
-            self._schedulers[name] = self._facts.has_scheduler(name)
+            self._schedulers[name] = self._node_facts.has_scheduler(name)
         self._look_at_node()
 
     def _new_notes(self, notes: Mapping[ObjectKey, tuple[Note, ...]]) -> list[Note]:
@@ -231,7 +249,7 @@ class ServicesController:
 
     def _compare_one(self, name: str) -> bool:
         started = self._clocks.monotonic()
-        with self.lock:
+        with self._lock:
             dirty = self._reconciler.read((name,))
             outcome = self._reconciler.write(dirty)
         done = not self._compare
@@ -249,6 +267,7 @@ class ServicesController:
             tables=outcome.tables,
             failures=failures,
         )
+        self._history.add(report, _first_failure(outcome))
         self._on_report(report, news)
         return failures == 0
 
@@ -262,6 +281,15 @@ def _same_but_local(before: NodeView, after: NodeView) -> bool:
 def _failures(outcome: Outcome) -> int:
     """What this node lacks altogether (a sysctl that only the first namespace may write) is said, but is no failure."""
     return len(outcome.unread) + sum(not reason.missing for reason in outcome.refused.values())
+
+
+def _first_failure(outcome: Outcome) -> str:
+    for table, reason in outcome.unread.items():
+        return f"{table}: {reason}"
+    for (table, key), refused in outcome.refused.items():
+        if not refused.missing:
+            return f"{table}: {notation.key_text(table, key)}: {refused.reason}"
+    return ""
 
 
 def _merged(first: Outcome, second: Outcome) -> Outcome:

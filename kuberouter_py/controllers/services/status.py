@@ -39,7 +39,7 @@ class History:
             self.last_error = error
 
 
-def counts(reconciler: Reconciler, services: int) -> dict[str, int]:
+def table_counts(reconciler: Reconciler, services: int) -> dict[str, int]:
     servers: Mapping[Any, VirtualServer] = reconciler.wanted(SERVERS)
     vips = {services_set("vips", family) for family in (4, 6)}
     return {
