@@ -90,6 +90,8 @@ class _State:
                     plan.add[key] = value  # type: ignore[index]
                 elif present != value:
                     plan.change[key] = (present, value)  # type: ignore[index]
+                elif key not in self.actual:  # just as wanted, whoever made it: adopted, so that it can go again
+                    self.actual[key] = value
             elif key in self.actual and self.known:
                 plan.remove[key] = self.actual[key]  # type: ignore[index]
         return plan
