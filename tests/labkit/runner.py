@@ -65,6 +65,7 @@ def _build(play: Play) -> str:
     play.world.build()
     play.cluster.start(play.scenario, play.world)
     for node in play.agent_nodes:
+        play.world.set_agent_arguments(node, *play.cluster.agent_arguments(node))
         play.world.agent(node, "start")
         play.running.add(node)
     return f"with {len(play.agent_nodes)} agents ({play.scenario.agents.source})"
@@ -129,7 +130,10 @@ def main(arguments: list[str]) -> int:
 
 def shell(play: Play) -> None:
     """--keep: a shell in the lab while the world still stands."""
-    print("The world is kept until this shell ends. A node's shell: lab-enter NODE", flush=True)
+    print("The world is kept until this shell ends. `ip netns` lists its nodes and pods, and", flush=True)
+    print("`ip netns exec NAME ipvsadm -Ln` asks one of them; agents log to agent.log in:", flush=True)
+    for node in play.scenario.nodes:
+        print(f"  {node}: {play.world.node_dir(node)}", flush=True)
     subprocess.run(["/bin/bash", "-i"], check=False)
 
 
