@@ -1,0 +1,312 @@
+"""One API server: requests and streams over the official client's configuration, authentication, TLS and transport.
+
+Owns the use of the `kubernetes` package. Its models, watch and informers are not used: decoding costs 100 times ours,
+and its watch loses versions and spins (docs/dependencies.md). What the server says no with comes out as api_errors.py
+has it. What to list and watch, and when again, is watcher.py's.
+
+The package is imported when the first ApiClient is made: 0.25 s of CPU and 18 MB beyond what we load anyhow. There is
+no smaller part of it: its top-level module imports all the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+from weakref import WeakSet
+
+import structlog
+
+import kuberouter_py
+from kuberouter_py.ports import Unavailable
+from kuberouter_py.watchers.api_errors import ApiError, Forbidden, Unauthorized, Unreachable, Untrusted, error_of
+
+log = structlog.get_logger(__name__)
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+MERGE_PATCH = "application/merge-patch+json"
+CONNECT_TIMEOUT = 10.0  # seconds
+READ_TIMEOUT = 60.0  # seconds of silence; the API server's own --request-timeout default
+RELOAD_INTERVAL = 10.0  # seconds between two readings of the configuration that a refusal causes
+READ_SIZE = 1 << 16
+CONNECTIONS = 16  # kept open; seven kinds, Events and Leases at most
+
+# A dead peer shows within 45 s (M1.05): probes after 30 s idle, then every 5 s, three of them; TCP_USER_TIMEOUT (ms)
+# does the same while something of ours is unacknowledged, when keepalive is silent (tcp(7)).
+SOCKET_OPTIONS = [
+    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 45_000),
+]
+
+
+class LineStream:
+    """One open watch: iterate over its lines, each a whole JSON text however it was cut into chunks (M1.15).
+
+    The iteration ends when the server ends the stream or close() is called, and raises Unreachable when it breaks. A
+    last line without its newline is half an event and is dropped.
+    """
+
+    def __init__(self, response: Any, asked: str) -> None:
+        self._response = response
+        self._asked = asked
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[bytes]:
+        parts: list[bytes] = []
+        try:
+            for chunk in self._response.stream(READ_SIZE, decode_content=False):
+                *lines, rest = chunk.split(b"\n")
+                for line in lines:
+                    parts.append(line)
+                    whole, parts = b"".join(parts), []
+                    if whole:
+                        yield whole
+                if rest:
+                    parts.append(rest)
+        except Exception as error:
+            if not self._closed.is_set():
+                raise _transport_error(error, self._asked) from None
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """From any thread; whoever iterates comes back at once."""
+        self._closed.set()
+        try:
+            self._response.shutdown()
+        except (ValueError, RuntimeError, OSError, AttributeError):
+            pass  # it had ended already, or its reader is closing it now
+
+
+class ApiClient:
+    """Thread-safe. Paths start with a slash ("/api/v1/services"), queries are unencoded, bodies are JSON.
+
+    kubeconfig: a file, else the credentials of the pod that we run in. master: overrides the server's address wherever
+    it came from. Raises Unavailable where neither says which server, or a file cannot be read. Every request raises
+    ApiError.
+    """
+
+    def __init__(
+        self,
+        kubeconfig: str = "",
+        master: str = "",
+        *,
+        account: Path = SERVICE_ACCOUNT,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._kubeconfig = kubeconfig
+        self._master = _url(master)
+        self._account = account
+        self._environ = environ
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._sockets: WeakSet[socket.socket] = WeakSet()
+        self._loaded_at = clock()
+        self._configuration, self._rest, self.server = self._load()
+
+    # Requests
+
+    def get(self, path: str, query: Mapping[str, str] | None = None, timeout: float = READ_TIMEOUT) -> bytes:
+        return self.request("GET", path, query, timeout=timeout)
+
+    def post(self, path: str, body: Mapping[str, object]) -> bytes:
+        return self.request("POST", path, body=body)
+
+    def put(self, path: str, body: Mapping[str, object]) -> bytes:
+        return self.request("PUT", path, body=body)
+
+    def patch(self, path: str, body: Mapping[str, object], content_type: str = MERGE_PATCH) -> bytes:
+        return self.request("PATCH", path, body=body, content_type=content_type)
+
+    def create_event(self, namespace: str, body: Mapping[str, object]) -> bytes:
+        """A core/v1 Event. Raises Conflict where one of that name exists: patch_event() counts it up."""
+        return self.post(f"/api/v1/namespaces/{quote(namespace)}/events", body)
+
+    def patch_event(self, namespace: str, name: str, body: Mapping[str, object]) -> bytes:
+        """A JSON merge patch. Raises NotFound where the Event has expired."""
+        return self.patch(f"/api/v1/namespaces/{quote(namespace)}/events/{quote(name)}", body)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | None = None,
+        content_type: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+    ) -> bytes:
+        """The answer's body, whole."""
+        response, asked = self._open(method, path, query, body, content_type, timeout)
+        try:
+            data: bytes = response.read()
+        except Exception as error:
+            response.close()
+            raise _transport_error(error, asked) from None
+        response.release_conn()
+        return data
+
+    def stream(self, path: str, query: Mapping[str, str], read_timeout: float) -> LineStream:
+        """A watch. read_timeout: seconds of silence after which the peer counts as dead."""
+        response, asked = self._open("GET", path, query, None, "", read_timeout)
+        return LineStream(response, asked)
+
+    def close(self) -> None:
+        """Every request under way in any thread fails at once; a later one opens a new connection."""
+        for connected in list(self._sockets):
+            try:
+                connected.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+        self._rest.close()
+
+    def _open(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Mapping[str, object] | None,
+        content_type: str,
+        timeout: float,
+    ) -> tuple[Any, str]:
+        from urllib3 import Timeout
+
+        asked = f"{method} {path}"
+        headers = self._headers(asked)
+        if body is not None:
+            headers["Content-Type"] = content_type
+        try:
+            response = self._rest.pool_manager.request(
+                method,
+                self.server + path + ("?" + urlencode(query) if query else ""),
+                body=json.dumps(body).encode() if body is not None else None,
+                headers=headers,
+                timeout=Timeout(connect=CONNECT_TIMEOUT, read=timeout),
+                retries=False,
+                redirect=False,
+                preload_content=False,
+            )
+            if response.status < 300:
+                return response, asked
+            refusal = response.read()
+            response.release_conn()
+        except Exception as error:
+            raise self._considered(_transport_error(error, asked)) from None
+        raise self._considered(error_of(response.status, refusal, asked, response.headers.get("Retry-After")))
+
+    def _headers(self, asked: str) -> dict[str, str]:
+        """With the credentials of this moment: the client reads a pod's token again every minute (M1.13)."""
+        headers = {"Accept": "application/json", "User-Agent": f"kuberouter-py/{kuberouter_py.__version__}"}
+        with self._lock:
+            try:
+                token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
+            except Exception as error:  # its own ConfigException, OSError of a token file, whatever a plugin did
+                raise Unauthorized(f"{asked}: credentials: {error}") from error
+        if token:
+            headers["Authorization"] = token.strip()
+        return headers
+
+    # Configuration
+
+    def _considered(self, error: ApiError) -> ApiError:
+        """Refused credentials or certificates may have been replaced on disk: read all again, not too often."""
+        if isinstance(error, Unauthorized | Untrusted):
+            with self._lock:
+                if self._clock() - self._loaded_at >= RELOAD_INTERVAL:
+                    self._loaded_at = self._clock()
+                    try:
+                        self._configuration, self._rest, self.server = self._load()
+                    except Unavailable as unavailable:
+                        log.warning("the API's configuration cannot be read again", error=str(unavailable))
+        return error
+
+    def _load(self) -> tuple[Any, Any, str]:
+        from kubernetes.client import Configuration
+        from kubernetes.client.rest import RESTClientObject
+
+        configuration: Any = Configuration()
+        configuration.socket_options = SOCKET_OPTIONS
+        configuration.connection_pool_maxsize = CONNECTIONS
+        if self._master:
+            configuration.host = self._master
+        try:
+            self._authenticate(configuration)
+            # Its refresh hook writes the configured host back on every use: ours is kept apart.
+            server = (self._master or configuration.host).rstrip("/")
+            configuration.host = server
+            rest: Any = RESTClientObject(configuration)
+        except Exception as error:
+            raise Unavailable(f"configuration of the API client: {error}") from error
+        _register_sockets(rest.pool_manager, self._sockets)
+        return configuration, rest, server
+
+    def _authenticate(self, configuration: Any) -> None:
+        from kubernetes.config import ConfigException, kube_config
+        from kubernetes.config.incluster_config import InClusterConfigLoader
+
+        if self._kubeconfig:
+            if not os.path.isfile(self._kubeconfig):
+                raise Unavailable(f"{self._kubeconfig} is not a file")
+            # not persisted: a node's kubeconfig is its administrator's, and often read-only
+            kube_config.load_kube_config(self._kubeconfig, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
+            return
+        token = self._account / "token"
+        if self._master and not token.exists():
+            return  # an address alone: whatever that server grants without credentials
+        environ = dict(self._environ)
+        if self._master:  # the loader insists on both although the address is ours
+            environ |= {"KUBERNETES_SERVICE_HOST": "master", "KUBERNETES_SERVICE_PORT": "443"}
+        loader: Any = InClusterConfigLoader
+        try:
+            loader(
+                token_filename=str(token), cert_filename=str(self._account / "ca.crt"), environ=environ
+            ).load_and_set(configuration)
+        except ConfigException as error:
+            raise Unavailable(f"no kubeconfig given, and not in a pod: {error}") from error
+
+
+def _url(master: str) -> str:
+    return master if not master or "://" in master else f"https://{master}"
+
+
+def _register_sockets(pool_manager: Any, sockets: WeakSet[socket.socket]) -> None:
+    """Let every connection that the pool makes show its socket, so that close() reaches a request in another thread."""
+    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+    def showing(pool: Any) -> type:
+        base = pool.ConnectionCls
+
+        def connect(self: Any) -> None:
+            base.connect(self)
+            sockets.add(self.sock)
+
+        return type(pool.__name__, (pool,), {"ConnectionCls": type(base.__name__, (base,), {"connect": connect})})
+
+    pool_manager.pool_classes_by_scheme = {
+        "http": showing(HTTPConnectionPool),
+        "https": showing(HTTPSConnectionPool),
+    }
+
+
+def _transport_error(error: Exception, asked: str) -> ApiError:
+    """What urllib3, http.client, ssl or a socket closed under it raise, all of it. An ApiError stays what it is."""
+    from urllib3.exceptions import SSLError
+
+    if isinstance(error, ApiError):
+        return error
+    reason = getattr(error, "reason", None) or error
+    kind = Untrusted if isinstance(error, SSLError) or isinstance(reason, SSLError) else Unreachable
+    return kind(f"{asked}: {type(error).__name__}: {error}"[:500])
+
+
+__all__ = ["ApiClient", "ApiError", "Forbidden", "LineStream", "Unreachable"]

@@ -1,0 +1,177 @@
+"""What the cluster said last: the newest object of every key, with the indexes that decisions ask for.
+
+Owns the objects and what changed between the old and the new one; says which keys a change concerns and leaves the
+ringing to its caller. Keeps no resource versions: those belong to the watch that they came from. Thread-safe; the
+objects themselves never change, so what is handed out stays whole.
+"""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypeVar, cast
+
+from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service, ServiceCidr
+from kuberouter_py.watchers.decode import ClusterObject
+
+T = TypeVar("T")
+_NAMES: Mapping[type, str] = {ServiceCidr: "ServiceCIDR"}  # every other class has its kind's name
+
+
+def kind_of(kind: type) -> str:
+    """ "EndpointSlice" for the class EndpointSlice."""
+    return _NAMES.get(kind, kind.__name__)
+
+
+class Cache:
+    """Writers (one watcher a kind) use put, delete, replace, undecodable and mark_synced; each of the first three
+    returns the keys to ring: for an EndpointSlice the Services that its old and its new label name, otherwise the
+    object's own. An object equal to the one before rings nothing.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._objects: dict[str, dict[ObjectKey, ClusterObject]] = {}
+        self._slices: dict[ObjectKey, tuple[EndpointSlice, ...]] = {}  # by Service, in the order of slice names
+        self._undecodable: dict[str, dict[ObjectKey, str]] = {}
+        self._synced: set[str] = set()
+
+    # Reading
+
+    def get(self, kind: type[T], key: ObjectKey) -> T | None:
+        """cache.get(Pod, key)"""
+        with self._changed:
+            return cast("T | None", self._objects.get(kind_of(kind), {}).get(key))
+
+    def list(self, kind: type[T]) -> Sequence[T]:
+        """Every object of a kind, in no order worth relying on."""
+        with self._changed:
+            return cast("list[T]", [*self._objects.get(kind_of(kind), {}).values()])
+
+    def service_keys(self) -> Collection[ObjectKey]:
+        """Every Service there is, and every Service that a slice names."""
+        with self._changed:
+            return {*self._objects.get("Service", {}), *self._slices}
+
+    def service(self, key: ObjectKey) -> Service | None:
+        return self.get(Service, key)
+
+    def slices_of(self, service: ObjectKey) -> Sequence[EndpointSlice]:
+        """In the order of their names, so that a decision does not depend on the order of events."""
+        with self._changed:
+            return self._slices.get(service, ())
+
+    def last_trigger_time(self, service: ObjectKey) -> float:
+        """When what its slices now say came about (M4.16), seconds since 1970; 0.0: nobody wrote it down."""
+        return max((piece.trigger_time for piece in self.slices_of(service)), default=0.0)
+
+    def node(self, name: str) -> Node | None:
+        return self.get(Node, ObjectKey("", name))
+
+    def service_cidrs(self) -> Sequence[Cidr]:
+        """Of all ServiceCIDR objects, each once; none where the server does not know the kind."""
+        return [*dict.fromkeys(cidr for object in self.list(ServiceCidr) for cidr in object.cidrs)]
+
+    def count(self, kind: str) -> int:
+        with self._changed:
+            return len(self._objects.get(kind, {}))
+
+    def failures(self, kind: str) -> Mapping[ObjectKey, str]:
+        """Objects whose newest content does not decode, with the reason. What they said before is still in force."""
+        with self._changed:
+            return dict(self._undecodable.get(kind, {}))
+
+    def synced(self, kind: str) -> bool:
+        """Whether the first list of that kind is complete (S1.08)."""
+        with self._changed:
+            return kind in self._synced
+
+    def wait_synced(self, kinds: Collection[str], timeout: float | None = None) -> bool:
+        """Wait until every one of them is synced, at most that many seconds. Whether they are."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._synced.issuperset(kinds), timeout)
+
+    # Writing
+
+    def put(self, kind: str, key: ObjectKey, new: ClusterObject) -> set[ObjectKey]:
+        with self._changed:
+            self._undecodable.get(kind, {}).pop(key, None)
+            return self._put(kind, key, new)
+
+    def delete(self, kind: str, key: ObjectKey) -> set[ObjectKey]:
+        """One that was never seen rings nothing."""
+        with self._changed:
+            self._undecodable.get(kind, {}).pop(key, None)
+            return self._put(kind, key, None)
+
+    def replace(
+        self,
+        kind: str,
+        objects: Mapping[ObjectKey, ClusterObject],
+        failures: Mapping[ObjectKey, str],
+        nameless: int = 0,
+    ) -> set[ObjectKey]:
+        """A whole list (M1.10). What it lacks is gone, except objects that are listed as undecodable.
+
+        nameless: how many listed objects did not even show their names; any missing one may be among them, so with
+        such a list nothing goes.
+        """
+        with self._changed:
+            held = self._objects.setdefault(kind, {})
+            gone = [] if nameless else [key for key in held if key not in objects and key not in failures]
+            self._undecodable[kind] = dict(failures)
+            rung: set[ObjectKey] = set()
+            for key in gone:
+                rung |= self._put(kind, key, None)
+            for key, new in objects.items():
+                if held.get(key) is not new:
+                    rung |= self._put(kind, key, new)
+            return rung
+
+    def undecodable(self, kind: str, key: ObjectKey, reason: str) -> None:
+        """Its last good content, if there is one, stays in force."""
+        with self._changed:
+            self._undecodable.setdefault(kind, {})[key] = reason
+
+    def mark_synced(self, kind: str) -> bool:
+        """Whether this was the first time."""
+        with self._changed:
+            first = kind not in self._synced
+            self._synced.add(kind)
+            self._changed.notify_all()
+            return first
+
+    def _put(self, kind: str, key: ObjectKey, new: ClusterObject | None) -> set[ObjectKey]:
+        held = self._objects.setdefault(kind, {})
+        old = held.get(key)
+        if old == new:
+            return set()
+        if new is None:
+            del held[key]
+        else:
+            held[key] = new
+        if kind != "EndpointSlice":
+            return {key}
+        return self._index(cast("EndpointSlice | None", old), cast("EndpointSlice | None", new))
+
+    def _index(self, old: EndpointSlice | None, new: EndpointSlice | None) -> set[ObjectKey]:
+        """Slices that name no Service are in no index and ring nobody (S1.09)."""
+        rung = set()
+        if old is not None and old.service.name:
+            rung.add(old.service)
+            rest = _without(self._slices.get(old.service, ()), old.key)
+            if rest:
+                self._slices[old.service] = rest
+            else:
+                self._slices.pop(old.service, None)
+        if new is not None and new.service.name:
+            rung.add(new.service)
+            pieces = self._slices.get(new.service, ())
+            at = bisect_left(pieces, new.key.name, key=lambda piece: piece.key.name)
+            self._slices[new.service] = (*pieces[:at], new, *pieces[at:])
+        return rung
+
+
+def _without(pieces: Iterable[EndpointSlice], key: ObjectKey) -> tuple[EndpointSlice, ...]:
+    return tuple(piece for piece in pieces if piece.key != key)
