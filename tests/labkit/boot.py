@@ -1,8 +1,9 @@
 """Which kernel the lab runs on, and how a command comes to run in it. Host side.
 
-`LAB_KERNEL=native|uml|qemu` chooses; without it the first that works here. Every kernel keeps one promise (`LabKernel`):
-the job's command runs as root on the host's own tree, what it prints is ours as it prints it, its exit status comes
-back, nothing it writes stays except below the job's directory and its `writable` ones, and it ends in bounded time.
+`LAB_KERNEL=native|uml|qemu` chooses; without it the first that works here. Every kernel keeps one promise
+(`LabKernel`): the job's command runs as root on the host's own tree, what it prints is ours as it prints it, its exit
+status comes back, nothing it writes stays except below the job's directory and its `writable` ones, and it ends in
+bounded time.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ def choose(wanted: str | None = None) -> LabKernel:
 
 
 class UserModeLinux:
-    """Debian's package user-mode-linux: a kernel as an ordinary process, pinned to one CPU (its helpers bounce else)."""
+    """Debian's package user-mode-linux: a kernel as a process, pinned to one CPU: its helpers bounce else."""
 
     name = "uml"
     binary = "linux.uml"
@@ -104,8 +105,8 @@ class UserModeLinux:
         console = "con1=fd:0,fd:1" if job.interactive else "con1=null"
         network = [f"vec0:transport=tap,ifname={wires.TAP},depth=128,gro=1"] if job.tap else []
         return [
-            f"mem={job.memory}", "rootfstype=hostfs", "rw", f"init={job.workdir / 'init'}", "con=null", "con0=null,fd:2",
-            console, "quiet", "umid=lab", f"uml_dir={job.workdir}/", *network,
+            f"mem={job.memory}", "rootfstype=hostfs", "rw", f"init={job.workdir / 'init'}",
+            "con=null", "con0=null,fd:2", console, "quiet", "umid=lab", f"uml_dir={job.workdir}/", *network,
         ]  # fmt: skip
 
 
@@ -157,10 +158,13 @@ def supervise(job: Job, command: Sequence[str]) -> int:
     deadline = time.monotonic() + job.timeout
     with contextlib.ExitStack() as stack:
         log = stack.enter_context((job.workdir / "kernel.log").open("wb"))
-        stdin = None if job.interactive else subprocess.DEVNULL
-        stdout = None if job.interactive else log
         kernel = subprocess.Popen(
-            jailed, stdin=stdin, stdout=stdout, stderr=log, cwd=job.workdir, process_group=None if job.interactive else 0
+            jailed,
+            stdin=None if job.interactive else subprocess.DEVNULL,
+            stdout=None if job.interactive else log,
+            stderr=log,
+            cwd=job.workdir,
+            process_group=None if job.interactive else 0,  # a terminal talks to the foreground group only
         )
         stack.callback(_end, kernel)
         pumps = [stack.enter_context(_pump(job.workdir / "stdout", sys.stdout.buffer)),

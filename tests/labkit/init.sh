@@ -25,4 +25,7 @@ mkdir -p /run/new/lib/modules
 echo "$LAB_WRITABLE" | while read -r directory; do
     [ -z "$directory" ] || mount --bind "$directory" "/run/new$directory"
 done
-exec chroot /run/new /bin/sh "$LAB_JOB/inside"
+# Not chroot: whoever enters a mount namespace later is put at its true root.
+mkdir -p /run/new/run/host
+pivot_root /run/new /run/new/run/host
+exec chroot / /bin/sh "$LAB_JOB/inside"

@@ -1,0 +1,246 @@
+"""One flow from a namespace to a server: a TCP or HTTP connection, an SCTP association, or datagrams from one port.
+
+What became of it is told in the words of LAB: open, refused (a reset or an ICMP unreachable, at once), silent; and
+reset, for a flow that had been answered and was then cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import json
+import socket
+import ssl
+import time
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from tests.labkit.traffic import sockets
+
+Outcome = dict[str, Any]
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_AT_ONCE: Final = 2.0  # neighbour discovery gives up after 3 s: that is nobody's answer
+_UNREACHABLE: Final = frozenset(
+    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ENOPROTOOPT, errno.EPROTO, errno.EOPNOTSUPP}
+)
+_CUT: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN})
+_LARGEST: Final = 65536
+_PAUSE: Final = 0.02  # between looks for the ICMP answer to a datagram that our own firewall did not let out
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Target:
+    scheme: str
+    address: str
+    port: int
+    path: str
+
+    @property
+    def protocol(self) -> str:
+        return "tcp" if self.scheme in _DEFAULT_PORTS else self.scheme
+
+    @property
+    def family(self) -> int:
+        return ip_address(self.address).version
+
+    @staticmethod
+    def of(url: str) -> Target:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+        if parts.scheme not in (*sockets.KINDS, *_DEFAULT_PORTS) or not parts.hostname or not port:
+            raise ValueError(f"{url}: expected tcp|udp|sctp|http|https://ADDRESS:PORT")
+        query = f"?{parts.query}" if parts.query else ""
+        return Target(parts.scheme, parts.hostname, port, (parts.path or "/") + query)
+
+
+class Flow:
+    """Made by `Flow(...)`, connected by the first `ask`; every `ask` wants one more answer."""
+
+    def __init__(self, namespace: str, url: str, sport: int | None) -> None:
+        self.namespace = namespace
+        self.target = Target.of(url)
+        self._loop = asyncio.get_running_loop()
+        self._answered = False
+        self._connected = False
+        self._buffer = b""
+        self._tls: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        with sockets.visiting(namespace):
+            self._socket = self._open(sport)
+
+    def _open(self, sport: int | None) -> socket.socket:
+        target = self.target
+        opened = sockets.open_socket(target.protocol, target.family)
+        try:
+            source = "::" if target.family == 6 else "0.0.0.0"
+            if target.protocol == "sctp":
+                # An association names every address its socket is bound to, of a node also every VIP: bind to one.
+                source = _source(target) or source
+                level, option = (socket.IPPROTO_IPV6, sockets.IPV6_RECVERR) if target.family == 6 else (
+                    socket.IPPROTO_IP, sockets.IP_RECVERR)  # fmt: skip
+                opened.setsockopt(level, option, 1)
+            if sport is not None or target.protocol == "sctp":
+                opened.bind((source, sport or 0))
+            if sport is not None and target.protocol != "udp":
+                sockets.reset_on_close(opened)
+        except OSError:
+            opened.close()
+            raise
+        return opened
+
+    def close(self) -> None:
+        if self._tls is not None:
+            self._tls[1].transport.abort()
+        self._socket.close()
+
+    def cut(self) -> None:
+        """Ends it with a reset, as a process that is killed with its pod does not wait for anybody."""
+        if self.target.protocol != "udp" and self._socket.fileno() >= 0:
+            sockets.reset_on_close(self._socket)
+        self.close()
+
+    async def ask(self, timeout: float) -> Outcome:
+        """One question: what came of it, and how long that took."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                outcome = await self._ask()
+                self._answered = True
+        except TimeoutError:
+            outcome = {"outcome": "silent"}
+        except (OSError, EOFError, ssl.SSLError) as error:
+            outcome = {"outcome": self._word_for(error, time.monotonic() - began)}
+            if outcome["outcome"] == "silent":
+                await asyncio.sleep(max(0.0, began + timeout - time.monotonic()))
+        outcome["seconds"] = time.monotonic() - began
+        return outcome
+
+    def _word_for(self, error: Exception, seconds: float) -> str:
+        if self._answered and self.target.protocol != "udp":
+            return "reset"
+        number = error.errno if isinstance(error, OSError) else errno.ECONNRESET
+        if isinstance(error, ssl.SSLError) or number in _CUT or (number in _UNREACHABLE and seconds < _AT_ONCE):
+            return "refused"
+        return "silent"
+
+    async def _ask(self) -> Outcome:
+        if not self._connected:
+            await self._loop.sock_connect(self._socket, (self.target.address, self.target.port))
+            self._connected = True
+        if self.target.scheme in _DEFAULT_PORTS:
+            return await self._ask_http()
+        asked = f"lab {next(_numbers)}"
+        await self._send(asked.encode() + b"\n")
+        while True:
+            answer = json.loads(await self._line())
+            if answer.get("echo") == asked or self.target.protocol == "udp":
+                return _opened(answer)
+
+    async def _send(self, data: bytes) -> None:
+        while True:
+            try:
+                return await self._loop.sock_sendall(self._socket, data)
+            except PermissionError:
+                # The firewall of our own machine: REJECT leaves its answer as the socket's next error, DROP nothing.
+                if self.target.protocol != "udp":
+                    raise
+                await self._wait_for_error()
+
+    async def _wait_for_error(self) -> None:
+        while True:
+            if number := self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                raise OSError(number, "answered by ICMP")
+            await asyncio.sleep(_PAUSE)
+
+    async def _line(self) -> bytes:
+        if self.target.protocol == "udp":
+            return await self._loop.sock_recv(self._socket, _LARGEST)
+        while b"\n" not in self._buffer:
+            await self._more()
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return line
+
+    async def _more(self) -> None:
+        data = await (self._tls[0].read(_LARGEST) if self._tls else self._loop.sock_recv(self._socket, _LARGEST))
+        if not data:
+            raise EOFError("closed by the other side")
+        self._buffer += data
+
+    async def _ask_http(self) -> Outcome:
+        target = self.target
+        if target.scheme == "https" and self._tls is None:
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self._tls = await asyncio.open_connection(sock=self._socket, ssl=context, server_hostname=target.address)
+        host = f"[{target.address}]" if target.family == 6 else target.address
+        request = f"GET {target.path} HTTP/1.1\r\nHost: {host}:{target.port}\r\nUser-Agent: lab\r\n\r\n".encode()
+        if self._tls is not None:
+            self._tls[1].write(request)
+        else:
+            await self._loop.sock_sendall(self._socket, request)
+        while b"\r\n\r\n" not in self._buffer:
+            await self._more()
+        head, self._buffer = self._buffer.split(b"\r\n\r\n", 1)
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        body = await self._body(headers)
+        answer = _json(body)
+        close = headers.get("connection", "").lower() == "close"
+        return {**_opened(answer), "status": int(first.split()[1]), "body": body, "close": close}
+
+    async def _body(self, headers: dict[str, str]) -> str:
+        if headers.get("transfer-encoding", "").lower() == "chunked":
+            return (await self._chunks()).decode(errors="replace")
+        length = headers.get("content-length")
+        try:
+            while length is None or len(self._buffer) < int(length):
+                await self._more()
+        except EOFError:
+            if length is not None:
+                raise
+        size = len(self._buffer) if length is None else int(length)
+        body, self._buffer = self._buffer[:size], self._buffer[size:]
+        return body.decode(errors="replace")
+
+    async def _chunks(self) -> bytes:
+        whole = b""
+        while True:
+            while b"\r\n" not in self._buffer:
+                await self._more()
+            size, self._buffer = self._buffer.split(b"\r\n", 1)
+            length = int(size.split(b";")[0], 16)
+            while len(self._buffer) < length + 2:
+                await self._more()
+            whole, self._buffer = whole + self._buffer[:length], self._buffer[length + 2 :]
+            if length == 0:
+                return whole
+
+
+def _source(target: Target) -> str | None:
+    try:
+        return sockets.source_towards(target.address, target.family)
+    except OSError:
+        return None  # no route: connecting will say so
+
+
+def _json(body: str) -> dict[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _opened(answer: dict[str, Any]) -> Outcome:
+    """Our own servers say who they are; of others only that they answered."""
+    return {
+        "outcome": "open",
+        "backend": str(answer.get("name", "")),
+        "source": str(answer.get("source", "")),
+        "source_port": answer.get("source_port", 0),
+    }

@@ -1,0 +1,97 @@
+"""The process that asks for every place of a world: single attempts, matrices, held flows, streams."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from tests.labkit.traffic import exchange
+from tests.labkit.traffic.flows import Flow, Outcome
+from tests.labkit.traffic.streams import Stream
+
+_AT_ONCE: Final = 100  # attempts of a matrix under way together; more would wait for the CPU inside their own timeout
+_DATAGRAMS: Final = 3  # what a held UDP flow is asked before it counts as dead
+
+
+async def attempt(namespace: str, url: str, timeout: float, sport: int | None = None) -> Outcome:
+    try:
+        flow = Flow(namespace, url, sport)
+    except OSError as error:
+        raise OSError(f"{namespace} to {url}: {error}") from error
+    try:
+        return await flow.ask(timeout)
+    finally:
+        flow.close()
+
+
+class Prober:
+    def __init__(self) -> None:
+        self._held: dict[str, Flow] = {}
+        self._streams: dict[str, Stream] = {}
+
+    async def attempts(self, request: dict[str, Any]) -> list[Outcome]:
+        where, url, timeout, sport = (request[key] for key in ("namespace", "url", "timeout_each", "sport"))
+        return [await attempt(where, url, timeout, sport) for _ in range(request["count"])]
+
+    async def matrix(self, request: dict[str, Any]) -> list[Outcome]:
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def cell(namespace: str, url: str) -> Outcome:
+            async with room:
+                return await attempt(namespace, url, request["timeout_each"])
+
+        return list(await asyncio.gather(*(cell(namespace, url) for namespace, url in request["cells"])))
+
+    async def hold(self, request: dict[str, Any]) -> Outcome:
+        """Answered or not, a UDP flow is kept; a connection only when it is one."""
+        name = request["name"]
+        if name in self._held:
+            raise ValueError(f"a flow named {name} is held already")
+        flow = Flow(request["namespace"], request["url"], request["sport"])
+        outcome = await flow.ask(request["timeout_each"])
+        if outcome["outcome"] == "open" or flow.target.protocol == "udp":
+            self._held[name] = flow
+        else:
+            flow.close()
+        return outcome
+
+    async def held(self, request: dict[str, Any]) -> Outcome:
+        flow = self._held.get(request["name"])
+        if flow is None:
+            raise ValueError(f"no flow named {request['name']} is held")
+        tries = _DATAGRAMS if flow.target.protocol == "udp" else 1
+        for _ in range(tries):
+            outcome = await flow.ask(request["timeout_each"] / tries)
+            if outcome["outcome"] == "open":
+                break
+        return outcome
+
+    async def stream(self, request: dict[str, Any]) -> None:
+        name, where, url, timeout = (request[key] for key in ("name", "namespace", "url", "timeout_each"))
+        if name in self._streams:
+            raise ValueError(f"a stream named {name} runs already")
+        Flow(where, url, None).close()  # what is wrong with the place or the address shows now
+        self._streams[name] = Stream(lambda: attempt(where, url, timeout), request["every"])
+        self._streams[name].start()
+
+    async def streamed(self, request: dict[str, Any]) -> dict[str, float]:
+        stream = self._streams.pop(request["name"], None)
+        if stream is None:
+            raise ValueError(f"no stream named {request['name']} runs")
+        return await stream.stop()
+
+    async def leave(self, request: dict[str, Any]) -> None:
+        """A namespace goes away: what is held from it is cut. It stays known by name, and dead."""
+        for flow in self._held.values():
+            if flow.namespace == request["namespace"]:
+                flow.cut()
+
+
+def main() -> None:
+    prober = Prober()
+    doors = (prober.attempts, prober.matrix, prober.hold, prober.held, prober.stream, prober.streamed, prober.leave)
+    exchange.serve({door.__name__: door for door in doors})
+
+
+if __name__ == "__main__":
+    main()
