@@ -120,6 +120,9 @@ class Config:
     ipvs_sync_period: float = _option(
         values.POSITIVE_DURATION, 300.0, "how often the kernel is compared with what it should hold", group=SERVICES
     )
+    ipvs_min_sync_period: float = _option(
+        values.DURATION, 0.0, "how long changes are gathered after a sync; 0: none waits", group=SERVICES
+    )
     ipvs_permit_all: bool = _option(
         values.BOOL, True, "guard Service addresses: only their own ports answer on them", group=SERVICES
     )

@@ -201,7 +201,7 @@ def _check_link_name(text: str) -> None:
 
 
 def _check_url(text: str) -> None:
-    parts = urlsplit(text)
+    parts = urlsplit(text if "://" in text else f"https://{text}")  # host:port alone is common usage
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f'"{text}" is not an address like https://192.0.2.10:6443')
 

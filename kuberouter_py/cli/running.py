@@ -1,0 +1,25 @@
+"""What the commands ask of the agent that runs on this node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kuberouter_py.cli.errors import Failure
+from kuberouter_py.cli.options import config_of
+from kuberouter_py.config import Config
+from kuberouter_py.observe.socket import NoAgent, ask
+
+
+def running_config(socket: str) -> Config:
+    """The configuration of the agent behind the socket. Raises Failure."""
+    answer = ask_agent(socket, "/config")
+    return config_of({name: [text] for name, text in answer.items()})
+
+
+def ask_agent(socket: str, what: str) -> Any:
+    try:
+        return ask(socket, what)
+    except NoAgent as error:
+        raise Failure(f"{error}; is it running on this node? (--socket says where it listens)") from None
+    except PermissionError:
+        raise Failure(f"{socket}: permission denied; run as root") from None

@@ -1,0 +1,48 @@
+"""Which path answers what on which port: the agent's HTTP server, from its configuration and its reporters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from kuberouter_py.config import Config
+from kuberouter_py.observe.health import Health, ProxyHealth
+from kuberouter_py.observe.http import HttpServer, Route, Tcp, Unix, json_response, text_response
+from kuberouter_py.observe.metrics import Metrics
+
+Document = Callable[[], object]  # something plain that JSON can say
+
+
+def http_server(
+    config: Config, health: Health, proxy: ProxyHealth, metrics: Metrics, documents: Mapping[str, Document]
+) -> HttpServer:
+    """Not started yet. documents: what the local socket answers, by path ("/status", "/config"); /config is given."""
+    server = HttpServer()
+    if config.health_port:
+        probes = {"/healthz": health.livez, "/livez": health.livez, "/readyz": health.readyz}
+        server.serve(Tcp(config.health_addr, config.health_port), probes)
+    if config.run_service_proxy and config.proxy_healthz_port:
+        server.serve(
+            Tcp(config.proxy_healthz_addr, config.proxy_healthz_port),
+            {
+                "/healthz": metrics.counted("healthz", proxy.healthz),
+                "/livez": metrics.counted("livez", proxy.livez),
+            },
+        )
+    if config.metrics_port:
+        server.serve(Tcp(config.metrics_addr, config.metrics_port), {config.metrics_path: metrics.exposition})
+    if config.proxy_metrics_port:
+        server.serve(
+            Tcp(config.proxy_metrics_addr, config.proxy_metrics_port),
+            {
+                "/metrics": metrics.exposition,
+                "/proxyMode": lambda: text_response(200, "ipvs"),
+                "/healthz": metrics.counted("healthz", proxy.healthz),
+            },
+        )
+    everything = {"/config": config.as_texts, **documents}
+    server.serve(Unix(config.socket), {path: _document(answer) for path, answer in everything.items()})
+    return server
+
+
+def _document(answer: Document) -> Route:
+    return lambda: json_response(answer())

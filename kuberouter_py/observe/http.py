@@ -1,0 +1,247 @@
+"""One small HTTP server for everything that may be asked of the agent: health, metrics, the local socket.
+
+Owns listening, limits and errors; what is answered are callables given by endpoints.py. One thread accepts for all
+listeners; each request has a short-lived thread of its own, so that a slow client delays nobody. When all places are
+taken the oldest connection is cut: nobody can keep a probe out by holding connections.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import structlog
+
+PLACES = 32  # connections answered at the same time; kubelet, a scraper and a load balancer need a handful
+PATIENCE = 10.0  # seconds that a client may let pass between two bytes
+BIND_AGAIN = 5.0  # seconds between attempts to bind what somebody else holds (kube-proxy on its way out)
+
+
+class Tcp(NamedTuple):
+    """address "": all of both families."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address or '*'}:{self.port}"
+
+
+class Unix(NamedTuple):
+    """A socket file that only root may use. Its directory is made."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+Where = Tcp | Unix
+
+
+class Response(NamedTuple):
+    status: int
+    body: bytes
+    content_type: str = "text/plain; charset=utf-8"
+
+
+Route = Callable[[], Response]
+
+
+def text_response(status: int, text: str) -> Response:
+    return Response(status, text.encode())
+
+
+def json_response(value: Any, status: int = 200) -> Response:
+    return Response(status, json.dumps(value).encode() + b"\n", "application/json")
+
+
+class HttpServer:
+    """serve() for each listener, then start(); stop() ends the thread and closes everything."""
+
+    def __init__(self) -> None:
+        self._routes: dict[Where, dict[str, Route]] = {}
+        self._unbound: dict[Where, str] = {}
+        self._lock = threading.Lock()
+        self._connections: dict[socket.socket, None] = {}  # in the order of their coming
+        self._bell, self._ear = socket.socketpair()
+        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._bound = threading.Event()
+        self._ports: dict[Where, int] = {}
+
+    def serve(self, where: Where, routes: Mapping[str, Route]) -> None:
+        """Answer these paths there; the same place twice holds the paths of both."""
+        self._routes.setdefault(where, {}).update(routes)
+
+    def start(self) -> None:
+        """Binds (what cannot be bound now is tried again later, see `unbound`) and begins to answer."""
+        self._thread.start()
+        self._bound.wait()
+
+    def stop(self) -> None:
+        self._bell.send(b".")
+        self._thread.join()
+
+    def unbound(self) -> dict[str, str]:
+        """Listeners that are not there yet, with the reason."""
+        with self._lock:
+            return {str(where): reason for where, reason in self._unbound.items()}
+
+    def port(self, where: Where) -> int:
+        """The port that the kernel chose for port 0."""
+        return self._ports[where]
+
+    def _run(self) -> None:
+        selector = selectors.DefaultSelector()
+        selector.register(self._ear, selectors.EVENT_READ)
+        self._bind_all(selector, list(self._routes))
+        self._bound.set()
+        while True:
+            ready = selector.select(BIND_AGAIN if self._unbound else None)
+            for key, _ in ready:
+                if key.fileobj is self._ear:
+                    self._close(selector)
+                    return
+                self._accept(cast(socket.socket, key.fileobj), key.data)
+            if not ready and self._unbound:
+                self._bind_all(selector, list(self._unbound))
+
+    def _bind_all(self, selector: selectors.BaseSelector, places: list[Where]) -> None:
+        for where in places:
+            try:
+                listener = _listen(where)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                if self._unbound.get(where) != reason:
+                    structlog.get_logger().warning("cannot listen", address=str(where), reason=reason)
+                with self._lock:
+                    self._unbound[where] = reason
+                continue
+            if isinstance(where, Tcp):
+                self._ports[where] = listener.getsockname()[1]
+            selector.register(listener, selectors.EVENT_READ, where)
+            with self._lock:
+                self._unbound.pop(where, None)
+
+    def _accept(self, listener: socket.socket, where: Where) -> None:
+        try:
+            connection, _ = listener.accept()
+        except OSError:  # gone again before it was taken
+            return
+        with self._lock:
+            if len(self._connections) >= PLACES:
+                oldest = next(iter(self._connections))
+                del self._connections[oldest]
+                _shut(oldest)
+            self._connections[connection] = None
+        threading.Thread(
+            target=self._answer, args=(connection, self._routes[where]), name="http request", daemon=True
+        ).start()
+
+    def _answer(self, connection: socket.socket, routes: Mapping[str, Route]) -> None:
+        try:
+            _Handler(connection, routes)
+        except OSError:  # the client went away
+            pass
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+            connection.close()
+
+    def _close(self, selector: selectors.BaseSelector) -> None:
+        for key in list(selector.get_map().values()):
+            if isinstance(key.data, Unix):
+                Path(key.data.path).unlink(missing_ok=True)
+            cast(socket.socket, key.fileobj).close()
+        selector.close()
+        self._bell.close()
+        with self._lock:
+            for connection in self._connections:
+                _shut(connection)
+
+
+def _shut(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
+
+
+def _listen(where: Where) -> socket.socket:
+    if isinstance(where, Unix):
+        return _listen_unix(where.path)
+    if where.address:
+        family = socket.AF_INET6 if ":" in where.address else socket.AF_INET
+        return socket.create_server((where.address, where.port), family=family, backlog=PLACES)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", where.port), family=socket.AF_INET6, backlog=PLACES, dualstack_ipv6=True)
+    return socket.create_server(("", where.port), backlog=PLACES)
+
+
+def _listen_unix(path: str) -> socket.socket:
+    """Takes the place of a socket file that nobody answers on any more; OSError where somebody does."""
+    Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            Path(path).unlink(missing_ok=True)
+        else:
+            raise OSError("another agent answers there")
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(path)
+        os.chmod(path, 0o600)  # before listen: nobody can have connected yet
+        listener.listen(PLACES)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One request: GET or HEAD of a known path, and the connection is closed."""
+
+    timeout = PATIENCE
+    server_version = "kuberouter-py"
+    sys_version = ""
+
+    def __init__(self, connection: socket.socket, routes: Mapping[str, Route]) -> None:
+        self._routes = routes
+        super().__init__(connection, ("", 0), cast(Any, None))
+
+    def do_GET(self) -> None:
+        response = self._response()
+        self.send_response(response.status)
+        self.send_header("Content-Type", response.content_type)
+        self.send_header("Content-Length", str(len(response.body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Cache-Control", "no-store")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.body)
+
+    do_HEAD = do_GET
+
+    def _response(self) -> Response:
+        route = self._routes.get(self.path.partition("?")[0])
+        if route is None:
+            known = "\n".join(sorted(self._routes))
+            return text_response(HTTPStatus.NOT_FOUND, f"not found; here are:\n{known}\n")
+        try:
+            return route()
+        except Exception:
+            structlog.get_logger().exception("no answer", path=self.path)
+            return text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error, see the log\n")
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes come every few seconds: not a line each."""

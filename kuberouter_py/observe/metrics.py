@@ -1,0 +1,298 @@
+"""What the agent counts of itself, and what Prometheus reads of it, under kube-router's and kube-proxy's names.
+
+Counting is a few additions and needs no library; `exposition` turns the counts, and what IPVS has counted until this
+very moment, into Prometheus' text format. prometheus_client is imported by the first scrape: an agent without a metrics
+port never pays for it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import platform
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from kuberouter_py.model.report import ControllerStatus, SyncReport
+from kuberouter_py.observe.http import Response
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+
+# kube-proxy's buckets: 1 ms doubled fifteen times; and for network programming S14's.
+SYNC_BUCKETS = tuple(0.001 * 2**power for power in range(15))
+PROGRAMMING_BUCKETS = (
+    0.25,
+    0.5,
+    *map(float, range(1, 60)),
+    *map(float, range(60, 120, 5)),
+    *map(float, range(120, 301, 30)),
+)
+# prometheus' default buckets, which kube-router's histograms have
+DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class ServiceCounters(NamedTuple):
+    """What IPVS counted on one address and port of a Service. Rates are per second, as the kernel estimates them."""
+
+    namespace: str
+    service: str
+    vip: str
+    protocol: str
+    port: int
+    connections: int
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    connection_rate: int = 0
+    packet_rate_in: int = 0
+    packet_rate_out: int = 0
+    byte_rate_in: int = 0
+    byte_rate_out: int = 0
+
+
+# kube-router's metric -> the field of ServiceCounters; counters, then gauges.
+_SERVICE_COUNTERS = {
+    "total_connections": "connections",
+    "packets_in": "packets_in",
+    "packets_out": "packets_out",
+    "bytes_in": "bytes_in",
+    "bytes_out": "bytes_out",
+}
+_SERVICE_GAUGES = {
+    "cps": "connection_rate",
+    "pps_in": "packet_rate_in",
+    "pps_out": "packet_rate_out",
+    "bps_in": "byte_rate_in",
+    "bps_out": "byte_rate_out",
+}
+_SERVICE_LABELS = ("svc_namespace", "service_name", "service_vip", "protocol", "port")
+
+
+class Histogram:
+    """bounds: upper ends of the buckets in seconds, ascending."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, seconds: float) -> None:
+        self._counts[bisect.bisect_left(self._bounds, seconds)] += 1
+        self._sum += seconds
+
+    def read(self) -> tuple[list[tuple[str, float]], float]:
+        """Cumulative buckets as ("0.25", count) ending in "+Inf", and the sum."""
+        names = [*map(str, self._bounds), "+Inf"]
+        return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
+
+
+class Metrics:
+    """Counts what is reported to it (any thread); `exposition` is asked by the HTTP server.
+
+    version: of this package. counters: reads IPVS now, with its Services' names; called at each scrape.
+    statuses: every controller's status now.
+    """
+
+    def __init__(
+        self,
+        version: str,
+        counters: Callable[[], Iterable[ServiceCounters]],
+        statuses: Callable[[], Sequence[ControllerStatus]],
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._version = version
+        self._service_counters = counters
+        self._statuses = statuses
+        self._wall = wall
+        self._started = wall()
+        self._lock = threading.Lock()
+        self._syncs: dict[tuple[str, bool], Histogram] = {}
+        self._written: Counter[tuple[str, str, str]] = Counter()
+        self._last: dict[str, SyncReport] = {}
+        self._last_queued: dict[str, float] = {}
+        self._programming = Histogram(PROGRAMMING_BUCKETS)
+        self._export = Histogram(DEFAULT_BUCKETS)
+        self._answers: Counter[tuple[str, int]] = Counter()
+        self._registry: CollectorRegistry | None = None
+
+    def synced(self, report: SyncReport) -> None:
+        """A sync is done."""
+        with self._lock:
+            histogram = self._syncs.setdefault((report.controller, report.full), Histogram(SYNC_BUCKETS))
+            histogram.observe(report.duration)
+            self._last[report.controller] = report
+            for table, counts in report.tables.items():
+                for action, count in counts._asdict().items():
+                    self._written[report.controller, table, action] += count
+
+    def queued(self, controller: str) -> None:
+        """A change was heard of."""
+        self._last_queued[controller] = self._wall()
+
+    def programmed(self, trigger_times: Iterable[float]) -> None:
+        """Changes with these trigger times (seconds since 1970) are in the kernel now (S14.01; M4.16)."""
+        now = self._wall()
+        with self._lock:
+            for triggered in trigger_times:
+                if triggered >= self._started:
+                    self._programming.observe(max(0.0, now - triggered))
+
+    def counted(self, name: str, answer: Callable[[], Response]) -> Callable[[], Response]:
+        """The same route, its answers counted by status: kube-proxy's proxy_healthz_total and proxy_livez_total."""
+
+        def route() -> Response:
+            response = answer()
+            with self._lock:
+                self._answers[name, response.status] += 1
+            return response
+
+        return route
+
+    def exposition(self) -> Response:
+        from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+        if self._registry is None:
+            self._registry = self._make_registry()
+        return Response(200, generate_latest(self._registry), CONTENT_TYPE_PLAIN_0_0_4)
+
+    def _make_registry(self) -> CollectorRegistry:
+        from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+
+        registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        registry.register(self)
+        return registry
+
+    def describe(self) -> list[Metric]:
+        """prometheus_client asks this when registering: our names come with each scrape, not before."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by prometheus_client at each scrape."""
+        began = time.monotonic()
+        found = [*self._service_metrics()]
+        with self._lock:
+            self._export.observe(time.monotonic() - began)
+            found += self._sync_metrics()
+        yield from found
+        yield from self._standing_metrics()
+
+    def _service_metrics(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily, UnknownMetricFamily
+
+        rows = list(self._service_counters())
+        labels = [(row.namespace, row.service, row.vip, row.protocol, str(row.port)) for row in rows]
+        # The library gives a counter's name the ending _total, which kube-router's names lack: so untyped, as rate()
+        # does not mind.
+        for kind, columns in ((UnknownMetricFamily, _SERVICE_COUNTERS), (GaugeMetricFamily, _SERVICE_GAUGES)):
+            for name, column in columns.items():
+                metric = kind(
+                    f"kube_router_service_{name}", f"IPVS: {column.replace('_', ' ')}", labels=_SERVICE_LABELS
+                )
+                for label, row in zip(labels, rows, strict=True):
+                    metric.add_metric(label, getattr(row, column))
+                yield metric
+
+    def _sync_metrics(self) -> Iterator[Metric]:
+        """Called with the lock held."""
+        yield _histogram("kube_router_controller_ipvs_metrics_export_time", "reading IPVS for a scrape", self._export)
+        yield from self._durations()
+        yield _histogram(
+            "kubeproxy_network_programming_duration_seconds",
+            "from an endpoint's change in the cluster to the kernel",
+            self._programming,
+        )
+        ended = {name: report.started + report.duration for name, report in self._last.items()}
+        succeeded = {name: when for name, when in ended.items() if not self._last[name].failures}
+        services = {name: when for name, when in ended.items() if name == "services"}
+        yield _gauge("kubeproxy_sync_proxy_rules_last_timestamp_seconds", "end of the last sync", services)
+        queued = {name: when for name, when in self._last_queued.items() if name == "services"}
+        yield _gauge("kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", "last change heard of", queued)
+        yield _gauge("kube_router_controller_sync_last_timestamp_seconds", "end of the last sync", ended, "controller")
+        yield _gauge(
+            "kube_router_controller_sync_last_success_timestamp_seconds",
+            "end of the last sync, where it was without failures",
+            succeeded,
+            "controller",
+        )
+        yield self._writes()
+        yield from self._answer_counters()
+
+    def _durations(self) -> Iterator[Metric]:
+        merged = {True: Histogram(SYNC_BUCKETS), False: Histogram(SYNC_BUCKETS)}
+        for (controller, full), histogram in self._syncs.items():
+            if controller == "services":
+                merged[full] = histogram
+        both = _merged(merged[True], merged[False])
+        text = "duration of a sync of the services controller"
+        yield _histogram("kubeproxy_sync_proxy_rules_duration_seconds", text, both)
+        yield _histogram("kubeproxy_sync_full_proxy_rules_duration_seconds", f"{text}, of everything", merged[True])
+        yield _histogram("kubeproxy_sync_partial_proxy_rules_duration_seconds", f"{text}, of a change", merged[False])
+        yield _histogram("kube_router_controller_ipvs_services_sync_time", text, both)
+
+    def _writes(self) -> Metric:
+        from prometheus_client.core import CounterMetricFamily
+
+        metric = CounterMetricFamily(
+            "kube_router_controller_writes", "entries of kernel tables", labels=("controller", "table", "action")
+        )
+        for labels, count in self._written.items():
+            metric.add_metric(labels, count)
+        return metric
+
+    def _answer_counters(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily
+
+        for name in ("healthz", "livez"):
+            metric = CounterMetricFamily(f"kubeproxy_proxy_{name}", f"answers of /{name}", labels=("code",))
+            for (which, status), count in self._answers.items():
+                if which == name:
+                    metric.add_metric((str(status),), count)
+            yield metric
+
+    def _standing_metrics(self) -> Iterator[Metric]:
+        from prometheus_client.core import GaugeMetricFamily
+
+        build = GaugeMetricFamily("kube_router_build_info", "always 1; what runs here", labels=("goversion", "version"))
+        build.add_metric((f"python{platform.python_version()}", self._version), 1)
+        yield build
+        statuses = self._statuses()
+        failures = {status.name: float(status.failures) for status in statuses}
+        yield _gauge("kube_router_controller_failures", "keys that the kernel refuses now", failures, "controller")
+        synced = {status.name: float(status.synced) for status in statuses}
+        yield _gauge("kube_router_controller_synced", "1 after the first full sync", synced, "controller")
+        servers = {one.name: float(one.counts.get("virtual servers", 0)) for one in statuses if one.name == "services"}
+        yield _gauge("kube_router_controller_ipvs_services", "virtual servers of ours in IPVS", servers)
+
+
+def _gauge(name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:
+    """One value per key of `values` under `label`; without a label the one value there is, if there is one."""
+    from prometheus_client.core import GaugeMetricFamily
+
+    metric = GaugeMetricFamily(name, text, labels=(label,) if label else ())
+    for key, value in values.items():
+        metric.add_metric((key,) if label else (), value)
+    return metric
+
+
+def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
+    from prometheus_client.core import HistogramMetricFamily
+
+    buckets, total = histogram.read()
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)
+
+
+def _merged(first: Histogram, second: Histogram) -> Histogram:
+    """Two histograms of the same bounds as one."""
+    both = Histogram(first._bounds)
+    both._counts = [a + b for a, b in zip(first._counts, second._counts, strict=True)]
+    both._sum = first._sum + second._sum
+    return both
