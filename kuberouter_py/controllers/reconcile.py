@@ -90,11 +90,22 @@ class _State:
                     plan.add[key] = value  # type: ignore[index]
                 elif present != value:
                     plan.change[key] = (present, value)  # type: ignore[index]
-                elif key not in self.actual:  # just as wanted, whoever made it: adopted, so that it can go again
-                    self.actual[key] = value
             elif key in self.actual and self.known:
                 plan.remove[key] = self.actual[key]  # type: ignore[index]
         return plan
+
+    def adopt(self, keys: Iterable[Any]) -> None:
+        """What is there just as wanted, whoever made it, is ours from now on, so that it can go again."""
+        if not self.foreign:
+            return
+        for key in keys:
+            if key in self.wanted and key in self.foreign and self.foreign[key] == self.wanted[key]:
+                self.actual[key] = self.foreign.pop(key)
+
+    def hold(self, key: Any, value: Any) -> None:
+        """It was written: whose it was before does not matter any more."""
+        self.actual[key] = value
+        self.foreign.pop(key, None)
 
 
 _ABSENT: Any = object()
@@ -196,6 +207,7 @@ class Reconciler:
         plans = self.plans(dirty)
         outcome = Outcome(unread={name: state.unread for name, state in self._states.items() if state.unread})
         for name, keys in dirty.items():
+            self._states[name].adopt(keys)
             for key in keys:
                 self._states[name].refused.pop(key, None)
         for name, plan in plans.items():
@@ -211,10 +223,10 @@ class Reconciler:
         refused = state.table.apply(plan)
         for key, value in plan.add.items():
             if key not in refused:
-                state.actual[key] = value
+                state.hold(key, value)
         for key, (_, value) in plan.change.items():
             if key not in refused:
-                state.actual[key] = value
+                state.hold(key, value)
         for key in plan.remove:
             if key not in refused:
                 state.actual.pop(key, None)
@@ -240,8 +252,10 @@ class Reconciler:
     def owners(self) -> Collection[Owner]:
         return self._shares.keys()
 
-    def share(self, owner: Owner) -> Share:
-        return self._shares.get(owner, NOTHING)
+    def owner_of(self, claim: Hashable) -> Owner | None:
+        """Whose unit is in force."""
+        owners = self._claims.get(claim)
+        return owners[0] if owners else None
 
     def standing(self) -> dict[tuple[str, Any], Refused]:
         """Every key that is refused now; table-wide failures are under the key None."""
