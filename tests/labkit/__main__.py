@@ -113,8 +113,7 @@ def boot_and_play(
         (workdir / "job.json").write_text(json.dumps(paper))
         env = {"PYTHONPATH": str(boot.REPOSITORY)}
         if any(entry.agents.source == "apiserver" for entry in found):
-            control = stack.enter_context(controlplane.running(wires.HOST_ADDRESS))
-            env["LAB_CONTROL"] = f"{control.host}:{control.port}"
+            stack.enter_context(controlplane.running(wires.HOST_ADDRESS, control=wires.CONTROL_PORT))
         command = [sys.executable, "-m", "tests.labkit.runner", str(workdir / "job.json")]
         job = boot.Job(
             command, workdir=workdir, cwd=boot.REPOSITORY, env=env, tap=True, interactive=keep,

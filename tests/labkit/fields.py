@@ -28,11 +28,11 @@ def duration(field: Field) -> float:
     return float(match[1]) * {"ms": 0.001, "s": 1.0, "m": 60.0}[match[2]]
 
 
-def percent(field: Field) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)%", field.text("a percentage such as 30%"))
-    if not match or not 0 <= float(match[1]) <= 100:
+def percent(field: Field) -> str:
+    text = field.text("a percentage such as 30%")
+    if not re.fullmatch(r"\d+(\.\d+)?%", text) or float(text[:-1]) > 100:
         raise field.wrong("a percentage such as 30%")
-    return float(match[1])
+    return text
 
 
 def texts(field: Field, wanted: str = "a list of texts") -> tuple[str, ...]:

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from tests.labkit import scenario as scenarios
 from tests.labkit import steps
+from tests.labkit.cluster import cluster_for
 from tests.labkit.model import Scenario, Step
 from tests.labkit.play import Clock, MonotonicClock, Play, StepFailed
 from tests.labkit.ports import Cluster, LabError, World
 from tests.labkit.report import FileResult, Report, StepResult, describe, node_concerned
+from tests.labkit.world import NamespaceWorld
 
 Parts = Callable[[Scenario], tuple[World, Cluster]]
 Keep = Callable[[Play], None]
@@ -114,15 +116,17 @@ def _words(error: Exception) -> str:
     return "the lab itself failed:\n" + "".join(traceback.format_exception(error))
 
 
-def main(arguments: list[str]) -> int:
-    from tests.labkit.guest import parts
+def parts_of(scenario: Scenario) -> tuple[World, Cluster]:
+    return NamespaceWorld(scenario), cluster_for(scenario)
 
+
+def main(arguments: list[str]) -> int:
     job = json.loads(Path(arguments[0]).read_text())
     stream = sys.stderr if job["json"] else sys.stdout
     report = Report(lambda line: print(line, file=stream, flush=True))
     for entry in job["files"]:
         scenario = scenarios.parse(entry["text"], Path(entry["file"]))
-        play_scenario(scenario, parts, report, MonotonicClock(), shell if job["keep"] else None)
+        play_scenario(scenario, parts_of, report, MonotonicClock(), shell if job["keep"] else None)
         results = [result.as_json() for result in report.files]
         Path(job["results"]).write_text(json.dumps(results))
     return 0 if all(result.outcome == "passed" for result in report.files) else 1

@@ -256,7 +256,7 @@ def _agent(value: Field, context: Context) -> Args:
         "env": _optional(found, "env", fields.word_map),
         "refused": _optional(found, "refused", Field.boolean, False),
     }
-    if args["refused"] and order not in ("start", "restart"):
+    if args["refused"] and order != "start":
         raise found["refused"].fail("only a start can be refused")
     return args
 

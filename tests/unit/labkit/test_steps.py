@@ -248,7 +248,7 @@ def test_status_is_asked_until_it_is_as_expected() -> None:
 
     world.shell = status
     perform(world, "expectStatus: {node: n2, controller: services, failures: 0, services: 3}")
-    with pytest.raises(StepFailed, match="services is 3, expected 4. The controller:"):
+    with pytest.raises(StepFailed, match=r"services is 3, expected 4\. The controller:"):
         perform(world, "expectStatus: {node: n2, controller: services, services: 4, within: 1s}")
     with pytest.raises(StepFailed, match='thing is "missing", expected null'):
         perform(world, "expectStatus: {node: n2, controller: services, thing: null, within: 1s}")
@@ -273,7 +273,7 @@ def test_orders_reach_world_and_cluster() -> None:
     )  # fmt: skip
     restarted = [("agent", node, "restart", ("--run-router=false",), None, False) for node in ("n1", "n2", "n3")]
     assert world.calls == [
-        *restarted, ("link", "n1", {"loss": 30.0}), ("agent", "n1", "start", None, {"A": "b"}, True),
+        *restarted, ("link", "n1", {"loss": "30%"}), ("agent", "n1", "start", None, {"A": "b"}, True),
     ]  # fmt: skip
     assert ("api", {"slow": 0.5}) in cluster.calls
 
