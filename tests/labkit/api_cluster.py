@@ -138,14 +138,14 @@ class ApiCluster:
         """As soon as there is an API server that can be told."""
         assert self._client is not None
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
-        while not self._closed.wait(0.1):
+        while not self._closed.is_set():
             try:
                 self._client.request("DELETE", _path(pod), options)
                 return
             except ApiError:
                 return  # gone, or another of its name already
             except Unreachable:
-                continue
+                self._closed.wait(0.1)
 
     # the rest
 

@@ -57,11 +57,14 @@ class Kubelets:
             if self._closed or (pod.get("spec") or {}).get("nodeName") not in self._nodes:
                 return
             running = self._pods.get(pod["metadata"]["uid"])
-            if running is None:
-                running = self._begin(pod)
-            self._report(pod, running)
-            if pod["metadata"].get("deletionTimestamp") and running.ending is None:
-                self._terminate(pod, running)
+            ending = bool(pod["metadata"].get("deletionTimestamp"))
+            if running is not None or not ending:
+                running = running or self._begin(pod)
+                self._report(pod, running)
+                if ending and running.ending is None:
+                    self._terminate(pod, running)
+                return
+        self._writer.remove(pod)  # deleted before it ever ran
 
     def gone(self, uid: str) -> None:
         """The object is no more, whoever removed it."""

@@ -63,7 +63,9 @@ class Programs:
         names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         authority.issue("server", "/CN=kube-apiserver", addresses=sorted({"127.0.0.1", address, *first}), names=names)
         if not authority.certificate("manager").exists():
-            authority.issue("manager", "/CN=system:kube-controller-manager")
+            authority.issue(
+                "manager", "/O=system:masters/CN=system:kube-controller-manager"
+            )  # of all controllers in one
             self._write_manager_configuration(authority)
 
     async def start_api(self, address: str, cidrs: Sequence[str]) -> None:
