@@ -1,0 +1,255 @@
+"""Owns the links that we make and the addresses on them, and tells what links and addresses the node has besides.
+
+The routes to those addresses are left to kernel/routes.py, the pods' bridge ports to kernel/bridge.py.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Final
+
+from kuberouter_py.kernel import rtnetlink
+from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
+from kuberouter_py.kernel.rtnetlink import IFF_PROMISC, IFF_UP, RTPROT_KERNEL, LinkMessage
+from kuberouter_py.model.kernel import Address, Link, LinkState, address_text
+from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+
+_SIOCGIFADDR = 0x8915
+# Up to here each address is looked up by itself (30 µs); beyond, one dump of the table (some 10 µs a row) tells all.
+LOOKUPS: Final = 64
+# The kernel makes the route of a new IPv6 address in a work queue: microseconds later, when it has the time for it.
+_SETTLED_WITHIN: Final = 0.5  # seconds
+
+
+def find_link(batch: Batch, name: str) -> LinkMessage | None:
+    """A link by its name; None where there is none. Raises EdgeError."""
+    try:
+        answers = batch.request(rtnetlink.get_link(name))
+    except NetlinkError as error:
+        if error.errno == errno.ENODEV:
+            return None
+        raise EdgeError(f"link {name}: {error_text(error.errno)}") from error
+    return rtnetlink.read_link(answers[0]) if answers else None
+
+
+def link_states(batch: Batch) -> list[LinkState]:
+    """Every link of the node with its addresses, whoever made them, by index. promiscuous: switched on by an operator
+    (or a CNI), not by a packet capture. Raises EdgeError.
+    """
+    found = [rtnetlink.read_link(payload) for payload in batch.dump(rtnetlink.all_links())]
+    names = {link.index: link.name for link in found}
+    addresses: dict[int, list[tuple[bytes, int]]] = {}
+    for payload in batch.dump(rtnetlink.all_addresses()):
+        one = rtnetlink.read_address(payload)
+        addresses.setdefault(one.link, []).append((one.address, one.prefix))
+    return [
+        LinkState(
+            index=link.index,
+            name=link.name,
+            kind=link.kind,
+            up=bool(link.flags & IFF_UP),
+            master=names.get(link.master, ""),
+            addresses=tuple(addresses.get(link.index, ())),
+            promiscuous=bool(link.flags & IFF_PROMISC),
+        )
+        for link in sorted(found, key=lambda link: link.index)
+    ]
+
+
+def link_holding(links: Iterable[LinkState], address: bytes) -> LinkState | None:
+    """The link that an address is on."""
+    return next((link for link in links if any(held == address for held, _ in link.addresses)), None)
+
+
+class Links:
+    """Table[str, Link]: the links with one of our fixed names. One of another kind by that name is foreign, and is left
+    alone.
+    """
+
+    name = "links"
+
+    def __init__(self, batch: Batch, names: Sequence[str]) -> None:
+        self._batch = batch
+        self._names = tuple(names)
+
+    def read(self) -> Actual[str, Link]:
+        actual: Actual[str, Link] = Actual({})
+        for name in self._names:
+            found = find_link(self._batch, name)
+            if found is not None:
+                side = actual.ours if found.kind == "dummy" else actual.foreign
+                side[name] = Link(found.kind, bool(found.flags & IFF_UP))
+        return actual
+
+    def apply(self, plan: Plan[str, Link]) -> dict[str, Refused]:
+        wanted: dict[str, Link | None] = {**plan.add, **{key: new for key, (_old, new) in plan.change.items()}}
+        wanted.update(dict.fromkeys(plan.remove))
+        refused: dict[str, Refused] = {}
+        for name, link in wanted.items():
+            try:
+                reason = self._apply_one(name, link)
+            except EdgeError as error:
+                reason = Refused(str(error))
+            if reason is not None:
+                refused[name] = reason
+        return refused
+
+    def _apply_one(self, name: str, link: Link | None) -> Refused | None:
+        if name not in self._names:
+            return Refused(f"link {name} is not one of ours")
+        found = find_link(self._batch, name)
+        if found is not None and found.kind != (link.kind if link else "dummy"):
+            return Refused(f"link {name} is there already, and of kind {found.kind or 'hardware'}") if link else None
+        if link is None:
+            messages = [rtnetlink.delete_link(found.index)] if found else []
+        elif found is None:
+            messages = [rtnetlink.new_link(name, link.kind, link.up)]
+        elif bool(found.flags & IFF_UP) != link.up:
+            messages = [rtnetlink.set_up(found.index, link.up)]
+        else:
+            messages = []
+        failed = self._batch.send(messages)
+        number = next(iter(failed.values()), 0)
+        if not number or (link is None and number == errno.ENODEV):
+            return None
+        missing = number in (errno.EOPNOTSUPP, errno.EPERM)
+        hint = "; on the host, try: modprobe dummy" if number == errno.EOPNOTSUPP else ""
+        return Refused(f"link {name}: {error_text(number)}{hint}", missing)
+
+
+class Addresses:
+    """Table[Address, None]: single addresses (/32, /128) on links of ours. IPv6 link-local ones are the kernel's.
+
+    The last IPv4 address that leaves a link takes all of the link's IPv4 routes with it, and the kernel announces none
+    of that (fib_frontend.c, fib_disable_ip): then `routes_lost` is called with the link's name, before apply returns.
+    """
+
+    name = "addresses"
+
+    def __init__(
+        self, batch: Batch, links: Sequence[str], routes_lost: Callable[[str], None] = lambda link: None
+    ) -> None:
+        self._batch = batch
+        self._links = tuple(links)
+        self._routes_lost = routes_lost
+        self._lock = threading.Lock()
+        self._held: set[bytes] = set()
+
+    def holds(self, address: bytes) -> bool:
+        """As far as this process knows (last read, and written since) the address is on one of our links. Takes no
+        lock.
+        """
+        return address in self._held
+
+    def read(self) -> Actual[Address, None]:
+        ours: dict[Address, None] = {}
+        for name in self._links:
+            link = find_link(self._batch, name)
+            if link is None:
+                continue
+            for payload in self._batch.dump(rtnetlink.all_addresses(link.index)):
+                one = rtnetlink.read_address(payload)
+                if one.link == link.index and one.prefix == 8 * len(one.address) and not _is_link_local(one.address):
+                    ours[Address(name, one.address)] = None
+        with self._lock:
+            self._held = {key.address for key in ours}
+        return Actual(ours)
+
+    def apply(self, plan: Plan[Address, None]) -> dict[Address, Refused]:
+        refused: dict[Address, Refused] = {}
+        with self._lock:
+            for name in dict.fromkeys(key.link for key in [*plan.add, *plan.change, *plan.remove]):
+                adds = [key for key in [*plan.add, *plan.change] if key.link == name]
+                removes = [key for key in plan.remove if key.link == name]
+                try:
+                    refused.update(self._apply_link(name, adds, removes))
+                except EdgeError as error:
+                    refused.update(dict.fromkeys([*adds, *removes], Refused(str(error))))
+        return refused
+
+    def _apply_link(self, name: str, adds: Sequence[Address], removes: Sequence[Address]) -> dict[Address, Refused]:
+        if name not in self._links:
+            return dict.fromkeys([*adds, *removes], Refused(f"link {name} is not one of ours"))
+        link = find_link(self._batch, name)
+        if link is None:
+            return dict.fromkeys(adds, Refused(f"link {name} is not there"))
+        refused = self._add(link, adds)
+        self._held.difference_update(key.address for key in removes)
+        failed = self._batch.send([rtnetlink.delete_address(link.index, key.address) for key in removes])
+        for at, number in failed.items():
+            if number not in (errno.EADDRNOTAVAIL, errno.ENODEV):
+                refused[removes[at]] = _refusal(removes[at], number)
+                self._held.add(removes[at].address)
+        if any(len(key.address) == 4 for key in removes) and not _has_ipv4(name):
+            self._routes_lost(name)
+        return refused
+
+    def _add(self, link: LinkMessage, keys: Sequence[Address]) -> dict[Address, Refused]:
+        new = {key.address for key in keys} - self._held
+        self._held |= new  # before the kernel is told: it announces IPv6 addresses as if they were nobody's doing
+        failed = self._batch.send([rtnetlink.new_address(link.index, key.address) for key in keys])
+        refused = {keys[at]: _refusal(keys[at], number) for at, number in failed.items() if number != errno.EEXIST}
+        self._held.difference_update(new & {key.address for key in refused})
+        if link.flags & IFF_UP:
+            done = (key.address for at, key in enumerate(keys) if at not in failed)
+            self._settle({address for address in done if len(address) == 16})
+        return refused
+
+    def _settle(self, addresses: Collection[bytes]) -> None:
+        """Waits until the kernel has made its own routes to new IPv6 addresses, so that who deletes them deletes them
+        once.
+        """
+        deadline = time.monotonic() + _SETTLED_WITHIN
+        waiting = set(addresses)
+        while waiting:
+            waiting -= self._routed(waiting)
+            if not waiting or time.monotonic() > deadline:
+                return
+            time.sleep(0.001)
+
+    def _routed(self, addresses: Collection[bytes]) -> set[bytes]:
+        """Those that table local has the kernel's own entry for; it comes before any of ours."""
+        if len(addresses) > LOOKUPS:
+            routes = map(rtnetlink.read_route, self._batch.dump(rtnetlink.local_routes(6)))
+            return {route.destination for route in routes if route.protocol == RTPROT_KERNEL} & set(addresses)
+        found = {address: lookup(self._batch, address) for address in addresses}
+        return {address for address, route in found.items() if route is not None and route.protocol == RTPROT_KERNEL}
+
+
+def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
+    """The local route that packets to `address` meet first; None where the address is not local. Raises EdgeError."""
+    try:
+        answers = batch.request(rtnetlink.route_to(address))
+    except NetlinkError as error:
+        if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EINVAL, errno.EACCES):
+            return None
+        raise
+    route = rtnetlink.read_route(answers[0]) if answers else None
+    return route if route is not None and route.type == rtnetlink.RTN_LOCAL else None
+
+
+def _is_link_local(address: bytes) -> bool:
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def _has_ipv4(name: str) -> bool:
+    """Asks for the link's first address: as cheap for ten thousand as for one (netdevice(7), SIOCGIFADDR)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as channel:
+        try:
+            fcntl.ioctl(channel, _SIOCGIFADDR, struct.pack("16s24x", name.encode()))
+        except OSError:
+            return False
+    return True
+
+
+def _refusal(key: Address, number: int) -> Refused:
+    hint = ""
+    if len(key.address) == 16 and number in (errno.EACCES, errno.EPERM):
+        hint = f" (is net/ipv6/conf/{key.link}/disable_ipv6 set?)"
+    return Refused(f"address {address_text(key.address)} on {key.link}: {error_text(number)}{hint}")

@@ -1,0 +1,204 @@
+"""Owns our `local` routes in table local: the ones that make a VIP the node's own, with the node's address as source.
+
+`ip route … local VIP dev kube-dummy-if table local src NODE proto 158`. Which source is right is the controllers'
+business; the addresses themselves are in kernel/links.py. The kernel makes a route of its own to every address on a
+link, with that address as source: on our links it is taken away; on anybody else's it is what makes their address work
+and is never touched.
+"""
+
+from __future__ import annotations
+
+import errno
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from kuberouter_py.kernel import rtnetlink
+from kuberouter_py.kernel.links import LOOKUPS, find_link, lookup
+from kuberouter_py.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
+from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL, RTPROT_KERNEL, RouteMessage
+from kuberouter_py.model import names
+from kuberouter_py.model.kernel import Route, address_text
+from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+
+
+class Routes:
+    """Table[bytes, Route]: packed address -> local route to it.
+
+    A route of the kernel's own standing beside ours, which can hide it, reads as ours with the address itself as
+    source, so it differs from anything wanted; one that stands alone is foreign (it goes with its address) and is
+    replaced where ours is wanted.
+    """
+
+    name = "routes"
+
+    def __init__(self, batch: Batch, links: Sequence[str]) -> None:
+        self._batch = batch
+        self._links = tuple(links)
+        self._lock = threading.Lock()
+        self._held: dict[bytes, Route] = {}  # as last read and written; see write_again
+
+    def read(self) -> Actual[bytes, Route]:
+        with self._lock:
+            actual: Actual[bytes, Route] = Actual({})
+            for name in self._links:
+                link = find_link(self._batch, name)
+                if link is None:
+                    continue
+                for family in (4, 6):
+                    self._read_link(name, link.index, family, actual)
+            self._held = dict(actual.ours)
+            return actual
+
+    def _read_link(self, name: str, link: int, family: int, actual: Actual[bytes, Route]) -> None:
+        for payload in self._batch.dump(rtnetlink.local_routes(family, link)):
+            route = rtnetlink.read_route(payload)
+            if not _is_host_route(route) or route.link != link:
+                continue
+            address = route.destination
+            if route.protocol == RTPROT_KERNEL:
+                if not _is_link_local(address):
+                    own = Route(name, address)
+                    actual.foreign[address] = own
+                    if address in actual.ours:
+                        actual.ours[address] = own
+            elif route.protocol == names.ROUTE_PROTOCOL:
+                actual.ours[address] = actual.foreign.get(address, Route(name, route.source))
+
+    def apply(self, plan: Plan[bytes, Route]) -> dict[bytes, Refused]:
+        wanted = {**plan.add, **{key: new for key, (_old, new) in plan.change.items()}}
+        with self._lock:
+            try:
+                indexes = self._indexes([*wanted.values(), *plan.remove.values()])
+                refused = self._write(wanted, indexes)
+                refused.update(self._remove(plan.remove, indexes))
+            except EdgeError as error:
+                return dict.fromkeys([*wanted, *plan.remove], Refused(str(error)))
+            self._held.update((key, route) for key, route in wanted.items() if key not in refused)
+            for key in plan.remove.keys() - refused.keys():
+                self._held.pop(key, None)
+        return refused
+
+    def write_again(self, link: str) -> None:
+        """Puts back our IPv4 routes by way of a link, as last read and written: the kernel has dropped them all
+        (links.py).
+        """
+        with self._lock:
+            lost = {key: route for key, route in self._held.items() if route.link == link and len(key) == 4}
+            found = find_link(self._batch, link) if lost else None
+            if found is not None:
+                self._send_new(lost, {link: found.index}, NLM_F_CREATE | NLM_F_EXCL)
+
+    def _indexes(self, routes: Collection[Route]) -> dict[str, int]:
+        indexes = {}
+        for name in {route.link for route in routes} & set(self._links):
+            link = find_link(self._batch, name)
+            if link is not None:
+                indexes[name] = link.index
+        return indexes
+
+    def _write(self, wanted: Mapping[bytes, Route], indexes: Mapping[str, int]) -> dict[bytes, Refused]:
+        refused = {
+            key: Refused(
+                f"link {route.link} is not there" if route.link in self._links else f"not our link: {route.link}"
+            )
+            for key, route in wanted.items()
+            if route.link not in indexes
+        }
+        good = {key: route for key, route in wanted.items() if key not in refused}
+        present = self._present(good)
+        fresh: dict[bytes, Route] = {}
+        standing: dict[bytes, Route] = {}
+        for key, route in good.items():
+            link = present.get(key)
+            if link is None:
+                fresh[key] = route
+            elif link in indexes.values():
+                standing[key] = route
+            else:
+                refused[key] = Refused(
+                    f"{address_text(key)} is an address of another link of this node, which keeps its route"
+                )
+        # EXCL: what has come to another link since we looked is not displaced, and is found at the next try.
+        refused.update(self._send_new(fresh, indexes, NLM_F_CREATE | NLM_F_EXCL))
+        refused.update(self._replace(standing, indexes))
+        return refused
+
+    def _replace(self, routes: Mapping[bytes, Route], indexes: Mapping[str, int]) -> dict[bytes, Refused]:
+        """Where our link has a route already, ours or the kernel's or both.
+
+        IPv4 `replace` takes the place of whichever stands first, and says "exists" where ours stands second; IPv6
+        `replace` looks at equal metrics only. Either way the kernel's is deleted by name after ours is there.
+        """
+        refused = self._send_new(routes, indexes, NLM_F_CREATE | NLM_F_REPLACE, fine=errno.EEXIST)
+        self._batch.send([
+            rtnetlink.local_route(
+                RTM_DELROUTE, 0, indexes[route.link], key, key if len(key) == 4 else b"", RTPROT_KERNEL
+            )
+            for key, route in routes.items()
+            if key not in refused
+        ])  # fmt: skip
+        return refused
+
+    def _send_new(
+        self, routes: Mapping[bytes, Route], indexes: Mapping[str, int], flags: int, fine: int = 0
+    ) -> dict[bytes, Refused]:
+        keys = list(routes)
+        failed = self._batch.send([
+            rtnetlink.local_route(
+                RTM_NEWROUTE, flags, indexes[route.link], key, route.source, names.ROUTE_PROTOCOL
+            )
+            for key, route in routes.items()
+        ])  # fmt: skip
+        return {
+            keys[at]: _refusal(keys[at], routes[keys[at]], number) for at, number in failed.items() if number != fine
+        }
+
+    def _remove(self, routes: Mapping[bytes, Route], indexes: Mapping[str, int]) -> dict[bytes, Refused]:
+        """Ours only; gone with its link, or in any other way, is gone."""
+        keys = [key for key, route in routes.items() if route.link in indexes]
+        failed = self._batch.send([
+            rtnetlink.local_route(RTM_DELROUTE, 0, indexes[routes[key].link], key, b"", names.ROUTE_PROTOCOL)
+            for key in keys
+        ])  # fmt: skip
+        gone = (errno.ESRCH, errno.ENODEV)
+        return {
+            keys[at]: _refusal(keys[at], routes[keys[at]], number)
+            for at, number in failed.items()
+            if number not in gone
+        }
+
+    def _present(self, keys: Collection[bytes]) -> dict[bytes, int]:
+        """Address -> index of the link that its first local route leads to; without those that are not local."""
+        if len(keys) <= LOOKUPS:
+            found = {key: lookup(self._batch, key) for key in keys}
+            return {key: route.link for key, route in found.items() if route is not None and _is_host_route(route)}
+        present: dict[bytes, int] = {}
+        for route in self._table({4 if len(key) == 4 else 6 for key in keys}):
+            if route.destination in keys and _is_host_route(route):
+                present.setdefault(route.destination, route.link)
+        return present
+
+    def _table(self, families: Collection[int]) -> Iterator[RouteMessage]:
+        for family in families:
+            yield from map(rtnetlink.read_route, self._batch.dump(rtnetlink.local_routes(family)))
+
+
+def _is_host_route(route: RouteMessage) -> bool:
+    return (
+        route.type == RTN_LOCAL
+        and route.table == rtnetlink.RT_TABLE_LOCAL
+        and route.prefix == 8 * len(route.destination) > 0
+    )
+
+
+def _is_link_local(address: bytes) -> bool:
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
+def _refusal(key: bytes, route: Route, number: int) -> Refused:
+    reason = error_text(number)
+    if number == errno.EINVAL and route.source:
+        reason = f"the source {address_text(route.source)} is not an address of this node ({reason})"
+    elif number == errno.EEXIST:
+        reason = f"{reason}: it has just become an address of another link"
+    return Refused(f"local route to {address_text(key)}: {reason}")

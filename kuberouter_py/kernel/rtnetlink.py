@@ -1,0 +1,236 @@
+"""Owns the layout of rtnetlink's messages (rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h), both ways.
+
+Pure: bytes in, bytes out. Which messages to send is left to links.py, routes.py, bridge.py and monitor.py, the sending
+to netlink.py. What goes by the ten thousand is packed in one step.
+"""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import Final, NamedTuple
+
+from kuberouter_py.kernel import netlink
+from kuberouter_py.kernel.netlink import NLM_F_REQUEST
+from kuberouter_py.model.kernel import family_of
+
+RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
+RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
+RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+
+AF_UNSPEC, AF_BRIDGE, AF_INET, AF_INET6 = 0, 7, 2, 10
+IFF_UP: Final = 0x1
+IFF_PROMISC: Final = 0x100
+RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
+RTN_LOCAL: Final = 2
+RTPROT_KERNEL: Final = 2
+_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
+_RTM_F_FIB_MATCH = 0x2000  # answer with the entry of the table, not with the route made of it
+
+IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_EXT_MASK = 3, 10, 12, 18, 29
+IFLA_INFO_KIND: Final = 1
+_RTEXT_FILTER_SKIP_STATS = 1 << 3
+IFLA_BRPORT_MODE: Final = 4  # hairpin mode
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
+_IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
+_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
+_FOREVER: Final = 0xFFFF_FFFF  # INFINITY_LIFE_TIME
+
+_IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
+_ROUTE = struct.Struct("=8BI")  # family, lengths of dst and src, tos, table, protocol, scope, type; flags
+_ATTRIBUTE = struct.Struct("=HH")
+_U32 = struct.Struct("=I")
+_ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, link
+
+
+class LinkMessage(NamedTuple):
+    """kind: "" for no virtual device. master: index, 0 for none. hairpin: where the message tells (AF_BRIDGE)."""
+
+    family: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody misses here
+    name: str
+    kind: str
+    flags: int
+    master: int
+    hairpin: bool | None
+
+
+class AddressMessage(NamedTuple):
+    """tentative: IPv6, before it is proved that nobody else has it; no source until then."""
+
+    link: int
+    address: bytes
+    prefix: int
+    tentative: bool
+
+
+class RouteMessage(NamedTuple):
+    """destination: b"" for a default route. link 0: none, or several (multipath)."""
+
+    destination: bytes
+    prefix: int
+    link: int
+    source: bytes
+    protocol: int
+    type: int
+    table: int
+
+
+# -- Links -------------------------------------------------------------------------------------------------------------
+
+
+def get_link(name: str) -> bytes:
+    return netlink.message(RTM_GETLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0), netlink.text(IFLA_IFNAME, name))
+
+
+def all_links(family: int = AF_UNSPEC) -> bytes:
+    """A dump. AF_BRIDGE: bridge ports only, each with its hairpin mode."""
+    return netlink.message(
+        RTM_GETLINK, 0, _IFINFO.pack(family, 0, 0, 0, 0), netlink.u32(IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    )
+
+
+def new_link(name: str, kind: str, up: bool) -> bytes:
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    information = netlink.nested(IFLA_LINKINFO, netlink.text(IFLA_INFO_KIND, kind))
+    header = _IFINFO.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP)
+    return netlink.message(RTM_NEWLINK, flags, header, netlink.text(IFLA_IFNAME, name), information)
+
+
+def set_up(link: int, up: bool) -> bytes:
+    return netlink.message(RTM_NEWLINK, 0, _IFINFO.pack(0, 0, link, IFF_UP if up else 0, IFF_UP))
+
+
+def delete_link(link: int) -> bytes:
+    return netlink.message(RTM_DELLINK, 0, _IFINFO.pack(0, 0, link, 0, 0))
+
+
+def set_hairpin(port: int, on: bool) -> bytes:
+    mode = netlink.nested(IFLA_PROTINFO, netlink.u8(IFLA_BRPORT_MODE, int(on)))
+    return netlink.message(RTM_SETLINK, 0, _IFINFO.pack(AF_BRIDGE, 0, port, 0, 0), mode)
+
+
+def read_link(payload: memoryview) -> LinkMessage:
+    family, _, index, flags, _ = _IFINFO.unpack_from(payload)
+    found = netlink.attributes(payload, _IFINFO.size)
+    information = netlink.attributes(found[IFLA_LINKINFO]) if IFLA_LINKINFO in found else {}
+    kind = netlink.string(information[IFLA_INFO_KIND]) if IFLA_INFO_KIND in information else ""
+    hairpin = None
+    if family == AF_BRIDGE and IFLA_PROTINFO in found:
+        mode = netlink.attributes(found[IFLA_PROTINFO]).get(IFLA_BRPORT_MODE)
+        hairpin = bool(mode[0]) if mode else None
+    master = _U32.unpack_from(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0
+    name = netlink.string(found[IFLA_IFNAME]) if IFLA_IFNAME in found else ""
+    return LinkMessage(family, index, name, kind, flags, master, hairpin)
+
+
+# -- Addresses ---------------------------------------------------------------------------------------------------------
+
+_ADDRESS_4 = struct.Struct("=IHHII BBBBI HH4s".replace(" ", ""))
+_ADDRESS_6 = struct.Struct("=IHHII BBBBI HH16s HHI HHIIII".replace(" ", ""))
+
+
+def new_address(link: int, address: bytes) -> bytes:
+    """A /32 or /128; EEXIST where it is there.
+
+    IPv4 has scope link and IPv6 is deprecated from the start (preferred for 0 s, valid for ever): both say that the
+    kernel shall not pick it as a source by itself. Without duplicate address detection, which would keep it unusable
+    for a second.
+    """
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL | NLM_F_REQUEST
+    if len(address) == 4:
+        return _ADDRESS_4.pack(
+            _ADDRESS_4.size, RTM_NEWADDR, flags, 0, 0, AF_INET, 32, 0, _RT_SCOPE_LINK, link, 8, _IFA_LOCAL, address
+        )
+    return _ADDRESS_6.pack(
+        _ADDRESS_6.size, RTM_NEWADDR, flags, 0, 0,
+        AF_INET6, 128, _IFA_F_NODAD, _RT_SCOPE_UNIVERSE, link, 20, _IFA_ADDRESS, address,
+        8, _IFA_FLAGS, _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE, 20, _IFA_CACHEINFO, 0, _FOREVER, 0, 0,
+    )  # fmt: skip
+
+
+def delete_address(link: int, address: bytes) -> bytes:
+    """EADDRNOTAVAIL where it is not there."""
+    family, prefix, local = (AF_INET, 32, _IFA_LOCAL) if len(address) == 4 else (AF_INET6, 128, _IFA_ADDRESS)
+    header = _ADDRESS.pack(family, prefix, 0, 0, link)
+    return netlink.message(RTM_DELADDR, 0, header, netlink.attribute(local, address))
+
+
+def all_addresses(link: int = 0) -> bytes:
+    """A dump of both families; link: of that one only (where the socket is strict)."""
+    return netlink.message(RTM_GETADDR, 0, _ADDRESS.pack(AF_UNSPEC, 0, 0, 0, link))
+
+
+def read_address(payload: memoryview) -> AddressMessage:
+    """address: our own end, also of a point-to-point link."""
+    _, prefix, flags, _, link = _ADDRESS.unpack_from(payload)
+    local = peer = b""
+    offset, end = 8, len(payload)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if length < 4:
+            break
+        if kind == _IFA_LOCAL:
+            local = bytes(payload[offset + 4 : offset + length])
+        elif kind == _IFA_ADDRESS:
+            peer = bytes(payload[offset + 4 : offset + length])
+        offset += (length + 3) & ~3
+    return AddressMessage(link, local or peer, prefix, bool(flags & _IFA_F_TENTATIVE))
+
+
+# -- Routes ------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _route_layout(size: int, with_source: bool) -> struct.Struct:
+    return struct.Struct(f"=IHHII8BIHH{size}sHHI" + (f"HH{size}s" if with_source else ""))
+
+
+def local_route(kind: int, flags: int, link: int, address: bytes, source: bytes, protocol: int) -> bytes:
+    """`ip route … local ADDRESS dev LINK table local src SOURCE proto PROTOCOL`; kind: RTM_NEWROUTE or RTM_DELROUTE.
+
+    source b"": not named. IPv6 gives it metric 1024, the kernel's own has 0 and wins.
+    """
+    size = len(address)
+    layout = _route_layout(size, bool(source))
+    family, scope = (AF_INET, _RT_SCOPE_HOST) if size == 4 else (AF_INET6, _RT_SCOPE_UNIVERSE)
+    head = (
+        layout.size, kind, flags | NLM_F_REQUEST, 0, 0,
+        family, size * 8, 0, 0, RT_TABLE_LOCAL, protocol, scope, RTN_LOCAL, 0,
+        4 + size, _RTA_DST, address, 8, _RTA_OIF, link,
+    )  # fmt: skip
+    return layout.pack(*head, 4 + size, _RTA_PREFSRC, source) if source else layout.pack(*head)
+
+
+def local_routes(family: int, link: int = 0) -> bytes:
+    """A dump of table local; family 4 or 6; link: those by way of it only (where the socket is strict)."""
+    header = _ROUTE.pack(AF_INET if family == 4 else AF_INET6, 0, 0, 0, RT_TABLE_LOCAL, 0, 0, RTN_LOCAL, 0)
+    return netlink.message(RTM_GETROUTE, 0, header, *([netlink.u32(_RTA_OIF, link)] if link else []))
+
+
+def route_to(address: bytes) -> bytes:
+    """Asks for the entry of the routing tables that a packet to `address` meets; ENETUNREACH where there is none."""
+    family = AF_INET if family_of(address) == 4 else AF_INET6
+    header = _ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(_RTA_DST, address))
+
+
+def read_route(payload: memoryview) -> RouteMessage:
+    _, prefix, _, _, table, protocol, _, type_, _ = _ROUTE.unpack_from(payload)
+    destination = source = b""
+    link = 0
+    offset, end = 12, len(payload)
+    while offset + 4 <= end:
+        length, kind = _ATTRIBUTE.unpack_from(payload, offset)
+        if length < 4:
+            break
+        if kind == _RTA_DST:
+            destination = bytes(payload[offset + 4 : offset + length])
+        elif kind == _RTA_OIF:
+            link = _U32.unpack_from(payload, offset + 4)[0]
+        elif kind == _RTA_PREFSRC:
+            source = bytes(payload[offset + 4 : offset + length])
+        elif kind == _RTA_TABLE:
+            table = _U32.unpack_from(payload, offset + 4)[0]
+        offset += (length + 3) & ~3
+    return RouteMessage(destination, prefix, link, source, protocol, type_, table)
