@@ -28,8 +28,8 @@ class Controller(Protocol):
     def sync(self, keys: Collection[Hashable]) -> bool:
         """Decide these keys anew and write the difference."""
 
-    def begin_compare(self) -> None:
-        """Compare everything of ours with the kernel, in the background."""
+    def begin_compare(self, tables: Collection[str]) -> None:
+        """Compare these tables (none named: all) with the kernel, in the background."""
 
     def background(self) -> bool | None:
         """One slice of background work; None: there is none."""
@@ -57,7 +57,7 @@ class Runner:
         self._beat = beat
         self._condition = threading.Condition()
         self._keys: set[Hashable] = set()
-        self._compare_asked = False
+        self._compare_asked: set[str] = set()
         self._stopping = False
         self._retry_at: float | None = None
         self._retry_delay = RETRY_FIRST
@@ -67,10 +67,10 @@ class Runner:
             self._keys.update(keys)
             self._condition.notify()
 
-    def ask_compare(self) -> None:
-        """Somebody changed something under us, or may have: compare with the kernel now."""
+    def ask_compare(self, tables: Iterable[str]) -> None:
+        """Somebody changed something under us, or may have: compare these tables with the kernel now."""
         with self._condition:
-            self._compare_asked = True
+            self._compare_asked.update(tables)
             self._condition.notify()
 
     def stop(self) -> None:
@@ -85,6 +85,8 @@ class Runner:
     def run(self) -> None:
         """Until stop(). The first sync is the caller's promise that every cache is synced."""
         controller, clock = self._controller, self._clock
+        with self._condition:
+            self._keys.clear()  # the first sync looks at everything; what is rung from now on comes after it
         self._note(controller.first_sync())
         last = clock()
         next_compare = last + self._period
@@ -97,8 +99,10 @@ class Runner:
             if keys:
                 self._note(controller.sync(keys))
                 last = clock()
-            if compare or clock() >= next_compare:
-                controller.begin_compare()
+            if compare:
+                controller.begin_compare(compare)
+            if clock() >= next_compare:
+                controller.begin_compare(())
                 next_compare = clock() + self._period
             good = controller.background()
             idle = good is None
@@ -108,7 +112,7 @@ class Runner:
                 self._retry_at = None
                 self._note(controller.retry())
 
-    def _wait(self, next_compare: float, idle: bool, last: float) -> tuple[set[Hashable], bool]:
+    def _wait(self, next_compare: float, idle: bool, last: float) -> tuple[set[Hashable], set[str]]:
         """Sleep until something is due; hand out the rung keys once the minimum interval is over."""
         with self._condition:
             while idle and not self._stopping and not self._compare_asked:
@@ -122,7 +126,7 @@ class Runner:
                     break
                 if not self._condition.wait(soonest - now):
                     break
-            compare, self._compare_asked = self._compare_asked, False
+            compare, self._compare_asked = self._compare_asked, set()
             if self._clock() < last + self._min_interval:
                 return set(), compare
             keys, self._keys = self._keys, set()

@@ -39,7 +39,7 @@ class Clocks:
 
 
 class ServicesController:
-    """on_report: called after every sync that decided, wrote or refused something, with the notes that are new."""
+    """on_report: called after every sync, with the notes that are new. messages: what the edges have sent so far."""
 
     name = "services"
 
@@ -52,6 +52,7 @@ class ServicesController:
         tables: Sequence[Table[Any, Any]],
         clocks: Clocks,
         on_report: Callable[[SyncReport, Sequence[Note]], None],
+        messages: Callable[[], int],
     ) -> None:
         self._config = config
         self._node_name = node_name
@@ -61,6 +62,8 @@ class ServicesController:
         self._table_names = [table.name for table in tables]
         self._clocks = clocks
         self._on_report = on_report
+        self._messages = messages
+        self._messages_before = 0
         self._view = NodeView(node_name, families=())
         self._addresses = AddressBook()
         self._schedulers: dict[str, bool] = {DEFAULT: True}
@@ -81,8 +84,12 @@ class ServicesController:
             self._look_at_node()
             news = self._decide(keys | {NODE}, dirty)
             outcome = self._reconciler.write(dirty)
-            # The link exists now, and with it sysctls of its own.
-            dirty = self._reconciler.claim({NODE: self._node_share()})
+            # The link exists now, and with it sysctls of its own; and a route may have gone with an address (--vip-
+            # binding).
+            removed = outcome.tables.get("addresses", TableCounts()).removed
+            dirty = self._reconciler.read(("routes",)) if removed else {name: set() for name in self._table_names}
+            for name, found in self._reconciler.claim({NODE: self._node_share()}).items():
+                dirty[name] |= found
             outcome = _merged(outcome, self._reconciler.write(dirty))
         return self._report(started, len(keys), outcome, news, full=True)
 
@@ -98,8 +105,11 @@ class ServicesController:
             outcome = self._reconciler.write(dirty)
         return self._report(started, len(wanted), outcome, news, full=False)
 
-    def begin_compare(self) -> None:
-        self._compare = list(self._table_names)
+    def begin_compare(self, tables: Collection[str]) -> None:
+        asked = {*self._compare, *(tables or self._table_names)}
+        self._compare = [name for name in self._table_names if name in asked]
+        if tables:
+            return
         self._schedulers = {name: True for name, there in self._schedulers.items() if there}
 
     def background(self) -> bool | None:
@@ -127,6 +137,12 @@ class ServicesController:
             said = {**facts(self._config, self._view), **more_facts}
             notes = [note for notes in self._notes.values() for note in notes]
             return status_of(self.name, self._history, self._reconciler, numbers, said, notes, tuple(foreign_servers))
+
+    def owner_of(self, key: VirtualServerKey) -> ObjectKey | None:
+        """The Service that a virtual server serves."""
+        with self._lock:
+            owner = self._reconciler.owner_of(key)
+        return owner if isinstance(owner, ObjectKey) else None
 
     def _services(self) -> int:
         return sum(owner != NODE for owner in self._reconciler.owners())
@@ -252,12 +268,12 @@ class ServicesController:
         with self._lock:
             dirty = self._reconciler.read((name,))
             outcome = self._reconciler.write(dirty)
-        done = not self._compare
-        return self._report(started, 0, outcome, (), full=done)
+        return self._report(started, 0, outcome, (), full=not self._compare)
 
     def _report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note], *, full: bool) -> bool:
         duration = self._clocks.monotonic() - started
         failures = _failures(outcome)
+        messages = self._messages()
         report = SyncReport(
             controller=self.name,
             started=self._clocks.wall() - duration,
@@ -265,8 +281,10 @@ class ServicesController:
             full=full,
             keys=keys,
             tables=outcome.tables,
+            messages=messages - self._messages_before,
             failures=failures,
         )
+        self._messages_before = messages
         self._history.add(report, _first_failure(outcome))
         self._on_report(report, news)
         return failures == 0

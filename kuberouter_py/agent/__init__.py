@@ -1,0 +1,12 @@
+"""The wiring: builds the real parts, starts them, stops them; nobody else does.
+
+edges.py   the kernel tables of a controller, in the order in which they grow
+source.py  where the cluster is read from: an API server or a folder of manifests
+running.py the running agent: threads, signals, what it tells of itself
+once.py    what runs once and ends: cleanup, plan
+"""
+
+from kuberouter_py.agent.once import cleanup, plan
+from kuberouter_py.agent.running import run_agent
+
+__all__ = ["cleanup", "plan", "run_agent"]

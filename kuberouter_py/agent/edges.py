@@ -1,0 +1,122 @@
+"""The services controller's edges: which tables, in which order, and who tells whom what is ours."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from kuberouter_py.config import Config
+from kuberouter_py.kernel import command
+from kuberouter_py.kernel.bridge import BridgePorts
+from kuberouter_py.kernel.ipset import Members, Sets
+from kuberouter_py.kernel.iptables import Chains
+from kuberouter_py.kernel.ipvs import VirtualServers
+from kuberouter_py.kernel.links import Addresses, Links, link_states
+from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.routes import Routes
+from kuberouter_py.kernel.sysctl import Sysctls
+from kuberouter_py.model.kernel import LinkState
+from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
+from kuberouter_py.ports import Table
+
+# What the services controller leans on. A kernel may have any of them built in; what is truly missing shows when it
+# is used.
+MODULES = (
+    "ip_vs",
+    "ip_vs_rr",
+    "nf_conntrack",
+    "xt_set",
+    "ip_set_hash_ip",
+    "ip_set_hash_ipport",
+    "ip_set_hash_ipportip",
+    "xt_conntrack",
+    "xt_connmark",
+    "xt_addrtype",
+    "xt_comment",
+    "dummy",
+    "br_netfilter",
+)
+
+
+class ServicesEdges:
+    """tables: growth order (DESIGN 4): what a Service leans on stands before its first VIP does (S10.11)."""
+
+    def __init__(self, config: Config, *, load_modules: bool = True) -> None:
+        self.missing_modules = command.load_modules(MODULES) if load_modules else {}
+        self.sysctls = Sysctls("services")
+        self.sets = Sets(SERVICES_SETS)
+        self.members = Members(SERVICES_SETS)
+        self.chains = Chains(SERVICES_CHAINS, cast(Any, config.iptables_backend))
+        self.route_socket = Batch(NETLINK_ROUTE, strict=True)
+        self.links = Links(self.route_socket, (VIP_LINK,))
+        self.routes = Routes(self.route_socket, (VIP_LINK,))
+        self.addresses = Addresses(self.route_socket, (VIP_LINK,), self.routes.write_again)
+        self.bridge_ports = BridgePorts(self.route_socket)
+        self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs)
+        self.tables: Sequence[Table[Any, Any]] = (
+            self.sysctls,
+            self.sets,
+            self.members,
+            self.chains,
+            self.servers,
+            self.links,
+            self.addresses,
+            self.routes,
+            self.bridge_ports,
+        )
+
+    def _owned(self) -> set[tuple[bytes, int, int]]:
+        names = {services_set("owned", family) for family in (4, 6)}
+        return {
+            (member.entry.address, member.entry.protocol, member.entry.port)
+            for member in self.members.read().ours
+            if member.set in names
+        }
+
+    def _vip_addresses(self) -> set[bytes]:
+        return {each.address for each in self.addresses.read().ours} | set(self.routes.read().ours)
+
+    def messages(self) -> int:
+        """Netlink messages sent and programs run since the start."""
+        sockets = (self.sets, self.members, self.servers, self.route_socket)
+        return sum(each.sent for each in sockets) + command.programs_run()
+
+    def port_ids(self) -> frozenset[int]:
+        """Our route socket: news that it caused are none to us."""
+        return frozenset({self.route_socket.port_id})
+
+    def facts(self) -> Mapping[str, str]:
+        """What `status` adds of the edges."""
+        said = {"iptables": self.chains.flavour or "not read yet"}
+        if self.chains.rules_in_both:
+            said["iptables warning"] = "both flavours hold rules of others; both apply"
+        if self.missing_modules:
+            said["kernel modules not loaded"] = "; ".join(self.missing_modules.values())
+        return said
+
+
+class Node:
+    """ports.NodeFacts over the real node."""
+
+    def __init__(self, edges: ServicesEdges) -> None:
+        self._edges = edges
+
+    def links(self) -> Sequence[LinkState]:
+        return link_states(self._edges.route_socket)
+
+    def sysctl_before_us(self, key: str) -> str | None:
+        return self._edges.sysctls.before_us(key)
+
+    def has_scheduler(self, name: str) -> bool:
+        command.load_modules((f"ip_vs_{name}",))
+        return self._edges.servers.probe_scheduler(name)
+
+    def kernel_version(self) -> tuple[int, int]:
+        found = re.match(r"(\d+)\.(\d+)", platform.release())
+        return (int(found[1]), int(found[2])) if found else (0, 0)
+
+    def processors(self) -> int:
+        return os.cpu_count() or 1

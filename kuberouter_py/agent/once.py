@@ -1,0 +1,58 @@
+"""What runs once and ends: cleanup (sync to nothing) and plan (a sync that writes nothing)."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.agent.source import NoCluster, Source, kinds_of_services, node_name
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.model import notation
+from kuberouter_py.observe.log import configure
+from kuberouter_py.watchers.cache import Cache
+
+log = structlog.get_logger(__name__)
+
+
+def cleanup(config: Config) -> int:
+    """Take everything of ours off this node. Needs no API server. The process's exit status."""
+    configure(config.log_format, config.v)
+    outcome = _controller(config, ServicesEdges(config), Cache()).cleanup()
+    for table, reason in outcome.unread.items():
+        log.error("not looked at", table=table, reason=reason)
+    for (table, key), refused in outcome.refused.items():
+        log.error("not removed", what=notation.key_text(table, key), table=table, reason=refused.reason)
+    removed = {table.replace(" ", "_"): counts.removed for table, counts in outcome.tables.items() if counts.removed}
+    log.info("cleaned up", failures=outcome.failures, **removed)
+    return 1 if outcome.failures else 0
+
+
+def plan(config: Config, _socket: str | None) -> tuple[list[str], bool]:
+    """What a first sync would write now, in the notation of the tools. Raises EdgeError, NoCluster."""
+    source = Source(config, kinds_of_services(node_name(config)))
+    source.start()
+    try:
+        if not source.wait_synced(config.cache_sync_timeout):
+            errors = "; ".join(f"{kind}: {error}" for kind, error in source.errors().items())
+            raise NoCluster(f"{source.name} gave no list of {', '.join(source.unsynced())}: {errors or 'no answer'}")
+        edges = ServicesEdges(config, load_modules=False)
+        plans = _controller(config, edges, source.cache).plan()
+    finally:
+        source.stop()
+    return notation.lines(plans), bool(plans)
+
+
+def _controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesController:
+    return ServicesController(
+        config,
+        node_name(config),
+        cache,
+        Node(edges),
+        edges.tables,
+        Clocks(time.time, time.monotonic),
+        on_report=lambda _report, _notes: None,
+        messages=edges.messages,
+    )

@@ -1,0 +1,208 @@
+"""The running agent: one thread for each watched kind, one for each controller, one for kernel news, one for HTTP.
+
+Stopping is not cleaning: SIGTERM ends the threads and leaves the node forwarding. A loop that dies ends the process
+with a clear last line, and the supervisor restarts it (DESIGN 6).
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+
+import structlog
+
+from kuberouter_py import __version__
+from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.agent.source import Source, kinds_of_services, node_name
+from kuberouter_py.agent.telling import FIRST_SYNC, Telling
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.runner import Runner
+from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
+from kuberouter_py.kernel.monitor import VIP_LINK_NEWS, Monitor
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.names import VIP_LINK
+from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.observe.log import configure
+from kuberouter_py.ports import EdgeError
+
+log = structlog.get_logger(__name__)
+
+# Seconds between two syncs at least: none. What is rung during a sync is taken together in the next one anyway.
+MIN_INTERVAL = 0.0
+
+# What kernel news may have touched: the tables of our VIP link.
+VIP_TABLES = ("links", "addresses", "routes")
+
+
+def run_agent(config: Config) -> int:
+    """Run until SIGTERM or SIGINT; the process's exit status."""
+    # Nothing that is made before the first sync is garbage; 100,000 endpoints would be walked again and again.
+    gc.disable()
+    configure(config.log_format, config.v)
+    agent = Agent(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    return agent.run()
+
+
+class Agent:
+    """The parts of one agent process."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._node = node_name(config)
+        self._ended = threading.Event()
+        self._died = ""
+        self._threads: list[threading.Thread] = []
+        self._source = Source(config, kinds_of_services(self._node) if config.run_service_proxy else ())
+        self._edges = ServicesEdges(config)
+        self._controller = ServicesController(
+            config,
+            self._node,
+            self._source.cache,
+            Node(self._edges),
+            self._edges.tables,
+            Clocks(time.time, time.monotonic),
+            self._reported,
+            self._edges.messages,
+        )
+        self._telling = Telling(
+            config, self._node, self._source, self._edges, self._controllers, self._controller.owner_of
+        )
+        self._runner = Runner(
+            self._controller,
+            period=config.ipvs_sync_period,
+            min_interval=MIN_INTERVAL,
+            clock=time.monotonic,
+            beat=self._telling.health.expect("services"),
+        )
+        self._monitor = Monitor((VIP_LINK,), self._kernel_news, self._edges.port_ids, self._edges.addresses.holds)
+
+    # -- from start to end -------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        log.info("agent starts", version=__version__, node=self._node, source=self._source.name)
+        for flag, on in (("--run-router", self._config.run_router), ("--run-firewall", self._config.run_firewall)):
+            if on:
+                log.warning("this version has no such controller; nothing is done for it", flag=flag)
+        self._telling.start()
+        try:
+            status = self._serve() if self._config.run_service_proxy else self._stand_by()
+        except EdgeError as error:
+            log.error("agent ends", reason=str(error))
+            status = 1
+        finally:
+            self._stop_parts()
+        if self._died:
+            log.error("agent ends", reason=self._died)
+            return 1
+        if status == 0:
+            log.info("agent ends; the node goes on forwarding")
+        return status
+
+    def stop(self) -> None:
+        self._ended.set()
+
+    def _serve(self) -> int:
+        self._source.subscribe("Service", self._ring_services)
+        self._source.subscribe("EndpointSlice", self._ring_services)
+        self._source.subscribe("Node", self._ring_node)
+        self._source.subscribe("ServiceCIDR", lambda _keys: self._runner.ring([NODE]))
+        self._source.start()
+        if not self._wait_for_caches():
+            return 0 if self._ended.is_set() else 1
+        self._set_timeouts()
+        self._monitor.open()  # before the first look at the node, so that nothing changes unseen
+        self._start("kernel news", self._monitor.run)
+        self._start("services", self._runner.run)
+        self._ended.wait()
+        return 0
+
+    def _stand_by(self) -> int:
+        """A controller that is switched off is a sync to nothing at start."""
+        outcome = self._controller.cleanup()
+        for (table, key), refused in outcome.refused.items():
+            log.error("not removed", table=table, key=str(key), reason=refused.reason)
+        log.info("service proxy is off; nothing of it is left on the node" if not outcome.failures else "see above")
+        self._telling.health.reached(FIRST_SYNC)
+        self._ended.wait()
+        return 0
+
+    def _wait_for_caches(self) -> bool:
+        """Not a byte before the first lists are whole (S1.08)."""
+        deadline = time.monotonic() + self._config.cache_sync_timeout
+        while not self._source.wait_synced(0.2):
+            if self._ended.is_set():
+                return False
+            if time.monotonic() > deadline:
+                log.error(
+                    "agent ends",
+                    reason=f"no first list within --cache-sync-timeout of: {', '.join(self._source.unsynced())}",
+                    errors=self._source.errors(),
+                )
+                return False
+        return True
+
+    def _set_timeouts(self) -> None:
+        config = self._config
+        seconds = [
+            int(each)
+            for each in (config.service_tcp_timeout, config.service_tcpfin_timeout, config.service_udp_timeout)
+        ]
+        if any(seconds):
+            try:
+                self._edges.servers.set_timeouts(*seconds)
+            except EdgeError as error:
+                log.error("IPVS timeouts not set", reason=str(error))
+
+    def _start(self, name: str, loop: Callable[[], None]) -> None:
+        def guarded() -> None:
+            try:
+                loop()
+            except Exception as error:
+                log.exception("a loop died", loop=name)
+                self._died = f"the loop {name} died: {type(error).__name__}: {error}"
+                self._ended.set()
+
+        thread = threading.Thread(target=guarded, name=name, daemon=True)
+        thread.start()
+        self._threads.append(thread)
+
+    def _stop_parts(self) -> None:
+        self._runner.stop()
+        self._monitor.stop()
+        self._source.stop()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+        self._telling.stop()
+
+    # -- bells -------------------------------------------------------------------------------------------------------
+
+    def _ring_services(self, keys: Collection[ObjectKey]) -> None:
+        self._telling.queued(keys)
+        self._runner.ring(keys)
+
+    def _ring_node(self, _keys: Collection[ObjectKey]) -> None:
+        self._telling.node(self._source.cache.node(self._node))
+        self._runner.ring([NODE])
+
+    def _kernel_news(self, what: frozenset[str]) -> None:
+        if VIP_LINK_NEWS in what:
+            self._runner.ask_compare(VIP_TABLES)
+        self._runner.ring([NODE])
+
+    def _reported(self, report: SyncReport, notes: Sequence[Note]) -> None:
+        if report.full and not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        self._telling.reported(report, notes)
+
+    # -- what may be asked -------------------------------------------------------------------------------------------
+
+    def _controllers(self) -> Sequence[ControllerStatus]:
+        if not self._config.run_service_proxy:
+            return ()
+        return (self._controller.status(self._edges.facts(), self._edges.servers.foreign_lines()),)

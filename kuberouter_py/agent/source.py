@@ -1,0 +1,79 @@
+"""Where the cluster is read from, and what of it a controller needs."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from kuberouter_py.config import Config
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.report import Note
+from kuberouter_py.observe.events import EventWriter
+from kuberouter_py.ports import EdgeError
+from kuberouter_py.watchers.api import ApiClient
+from kuberouter_py.watchers.api_errors import Conflict
+from kuberouter_py.watchers.broadcaster import Broadcaster
+from kuberouter_py.watchers.cache import Cache
+from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, SERVICE_CIDRS, SERVICES, Kind, own_node
+from kuberouter_py.watchers.status import WatchStatus
+from kuberouter_py.watchers.watchers import Watchers
+
+
+class NoCluster(EdgeError):
+    """The cluster could not be read; the message says where and why."""
+
+
+def node_name(config: Config) -> str:
+    """--hostname-override (or NODE_NAME), else the host's own name, lower case as Node names are."""
+    return config.hostname_override or socket.gethostname().lower()
+
+
+def kinds_of_services(node: str) -> tuple[Kind, ...]:
+    """Only what a running controller reads is watched."""
+    return (SERVICES, ENDPOINT_SLICES, own_node(node), SERVICE_CIDRS)
+
+
+class Source:
+    """The cache and whoever fills it: an API server, or with --manifests a folder. Raises EdgeError."""
+
+    def __init__(self, config: Config, kinds: Sequence[Kind]) -> None:
+        self.cache = Cache()
+        self._broadcaster = Broadcaster()
+        self._api = None if config.manifests else ApiClient(config.kubeconfig, config.master)
+        origin = self._api or Path(config.manifests)
+        self._watchers = Watchers(origin, kinds, self._broadcaster, self.cache)
+        self.name = self._watchers.source
+
+    def subscribe(self, kind: str, ring: Callable[[Collection[ObjectKey]], None]) -> None:
+        self._broadcaster.subscribe(kind, ring)
+
+    def start(self) -> None:
+        self._watchers.start()
+
+    def stop(self) -> None:
+        self._watchers.stop()
+
+    def wait_synced(self, timeout: float) -> bool:
+        return self._watchers.wait_synced(timeout)
+
+    def status(self) -> Sequence[WatchStatus]:
+        return self._watchers.status()
+
+    def unsynced(self) -> list[str]:
+        return [each.kind for each in self.status() if not each.synced]
+
+    def errors(self) -> dict[str, str]:
+        """The last error by kind."""
+        return {each.kind: each.last_error for each in self.status() if each.last_error}
+
+    def event_writer(self) -> EventWriter | None:
+        """None where there is no API server to write to."""
+        return EventWriter(self._api.create_event, Conflict, self._uid_of) if self._api else None
+
+    def _uid_of(self, note: Note) -> str:
+        """ "" where the object is not known (any more)."""
+        if note.owner is None:
+            return ""
+        held = self.cache.service(note.owner) if note.kind == "Service" else self.cache.node(note.owner.name)
+        return held.uid if held else ""
