@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -62,7 +62,7 @@ class Node:
             self.journal.clear()
 
     def claim(self, **shares: Share) -> Any:
-        return self.reconciler.write(self.reconciler.claim(shares))
+        return self.reconciler.write(self.reconciler.claim(dict[Hashable, Share](shares.items())))
 
     def compare(self) -> Any:
         return self.reconciler.write(self.reconciler.read())
