@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.services.view import is_link_local
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import address_text
 
@@ -17,7 +18,8 @@ def cidr_text(cidr: Cidr) -> str:
     return f"{address_text(cidr.network)}/{cidr.prefix}"
 
 
-def _inside(address: bytes, cidrs: Sequence[Cidr]) -> Cidr | None:
+def inside(address: bytes, cidrs: Sequence[Cidr]) -> Cidr | None:
+    """The first of them that holds the address."""
     return next((cidr for cidr in cidrs if address in cidr), None)
 
 
@@ -32,10 +34,12 @@ class Admission:
     def refuse_external(self, address: bytes) -> str:
         """Why this externalIP is not served; "" when it is."""
         reason = self._refuse_any(address)
+        if not reason and is_link_local(address):
+            reason = "a link-local address"  # as the API server says; a cloud's metadata service is one
         if reason or not self._config.strict_external_ip_validation:
             return reason
         ranges = self._config.service_external_ip_range
-        if _inside(address, ranges):
+        if inside(address, ranges):
             return ""
         return f"outside --service-external-ip-range ({self._listed(ranges)})"
 
@@ -43,7 +47,7 @@ class Admission:
         """Why this load-balancer address is not served; "" when it is."""
         reason = self._refuse_any(address)
         ranges = self._config.loadbalancer_ip_range
-        if reason or not ranges or _inside(address, ranges):
+        if reason or not ranges or inside(address, ranges):
             return reason
         return f"outside --loadbalancer-ip-range ({self._listed(ranges)})"
 
@@ -55,7 +59,7 @@ class Admission:
         multicast = address[0] >= 224 if len(address) == 4 else address[0] == 0xFF
         if multicast:
             return "no unicast address"
-        held = _inside(address, self._service_cidrs)
+        held = inside(address, self._service_cidrs)
         if held:
             return f"inside the Service CIDR {cidr_text(held)}"
         if not self._service_cidrs and self._cluster_ip(address):

@@ -6,12 +6,12 @@ Rules S1.*, S2.*, S3.*, S5.*, S8.04, S11.* (semantics of a Service proxy); what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
-from kuberouter_py.controllers.services.admission import Admission
+from kuberouter_py.controllers.services.admission import Admission, cidr_text, inside
 from kuberouter_py.controllers.services.endpoints import Candidate, Chosen, candidates, choose
 from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling
 from kuberouter_py.controllers.services.view import NodeView
@@ -73,7 +73,7 @@ def decide(
             continue
         external = _external_addresses(service, family, view, admission, notes)
         for port in service.ports:
-            frontends = _frontends(service, port, cluster_address, external, view)
+            frontends = _allowed(service, _frontends(service, port, cluster_address, external, view), config, notes)
             units.update(_port_units(service, port, slices, frontends, how, view, config))
     return Decision(Share((service.created, *service.key), units), tuple(notes))
 
@@ -110,6 +110,18 @@ def _frontends(
         for address in view.nodeport_addresses:
             if len(address) == len(cluster_address):
                 yield Frontend(address, port.node_port, vip=False, external=True)
+
+
+def _allowed(service: Service, frontends: Iterable[Frontend], config: Config, notes: list[Note]) -> Iterator[Frontend]:
+    """Without those that --excluded-cidrs gives to somebody else, whatever is wanted (DESIGN 5)."""
+    for frontend in frontends:
+        held = inside(frontend.address, config.excluded_cidrs)
+        if held is None:
+            yield frontend
+            continue
+        message = f"{address_text(frontend.address)} is not served: inside --excluded-cidrs ({cidr_text(held)})"
+        if (note := _note(service, "AddressRefused", message, event=True)) not in notes:
+            notes.append(note)
 
 
 def _port_units(

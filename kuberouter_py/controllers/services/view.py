@@ -86,7 +86,7 @@ def _primary(node: Node | None, links: Sequence[LinkState]) -> dict[int, bytes]:
             for link in links
             if link.up and link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS) and link.kind != "bridge"
             for address, _ in link.addresses
-            if not _is_link_local(address)
+            if not is_link_local(address)
         ]
     primary: dict[int, bytes] = {}
     for address in candidates:
@@ -94,7 +94,8 @@ def _primary(node: Node | None, links: Sequence[LinkState]) -> dict[int, bytes]:
     return primary
 
 
-def _is_link_local(address: bytes) -> bool:
+def is_link_local(address: bytes) -> bool:
+    """An address that means something on one link (or inside this node) only."""
     if len(address) == 4:
         return address[:2] == b"\xa9\xfe" or address[0] == 127
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80
@@ -114,7 +115,7 @@ def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Seq
         for link in links
         if link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS)
         for address, _ in link.addresses
-        if not _is_link_local(address)
+        if not is_link_local(address)
     ]
     return tuple(dict.fromkeys([*primary.values(), *found]))
 

@@ -1,0 +1,138 @@
+"""Which endpoints may receive new connections: the table of S3.* and the merge rules M4.*."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kuberouter_py.controllers.services.endpoints import candidates, choose
+from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, SlicePort
+from kuberouter_py.model.kernel import Protocol, address_text
+from tests.fakes.objects import NODE_NAME, endpoint, endpoint_slice, port
+
+# What each kind of endpoint shows of itself, and how the controllers write it (M4.07).
+KINDS = {
+    "ready": READY | SERVING,
+    "ready-only": READY,  # hand-made: serving says no, ready decides
+    "publish-not-ready": READY | TERMINATING,  # a terminating pod of publishNotReadyAddresses keeps ready (S3.05)
+    "starting": 0,
+    "unready-serving": SERVING,
+    "draining": SERVING | TERMINATING,
+    "gone": TERMINATING,
+}
+ADDRESSES = {kind: f"10.244.9.{number}" for number, kind in enumerate(KINDS, 1)}
+
+
+def chosen(here: str = "", elsewhere: str = "", node: str = NODE_NAME) -> tuple[set[str], set[str], bool]:
+    """Kinds on this node and elsewhere -> (cluster set, local set, anything usable anywhere)."""
+    slices = [
+        endpoint_slice(
+            "web",
+            *(endpoint(ADDRESSES[kind], NODE_NAME, KINDS[kind]) for kind in here.split()),
+            *(endpoint(ADDRESSES[kind].replace(".9.", ".8."), "n2", KINDS[kind]) for kind in elsewhere.split()),
+        )
+    ]
+    found = choose(candidates(slices, port(), 4, node), node)
+    named = {ADDRESSES[kind]: kind for kind in KINDS} | {
+        ADDRESSES[kind].replace(".9.", ".8."): f"~{kind}" for kind in KINDS
+    }
+
+    def names(part: object) -> set[str]:
+        assert isinstance(part, tuple)
+        return {named[address_text(one.endpoint.address)] for one in part}
+
+    return names(found.cluster), names(found.local), found.anywhere
+
+
+@pytest.mark.parametrize(
+    ("here", "elsewhere", "cluster", "local"),
+    [
+        ("", "", "", ""),
+        ("ready", "", "ready", "ready"),
+        ("ready", "ready", "ready ~ready", "ready"),
+        ("", "ready", "~ready", ""),  # S3.03: nobody here
+        ("ready-only", "publish-not-ready", "ready-only ~publish-not-ready", "ready-only"),
+        ("ready draining", "", "ready", "ready"),  # S3.02: ready ones first
+        ("draining", "", "draining", "draining"),
+        ("draining", "ready", "~ready", "draining"),  # S3.03: decided apart from the cluster set
+        ("draining", "draining", "draining ~draining", "draining"),
+        ("starting", "", "", ""),  # S3.04
+        ("unready-serving", "", "", ""),  # not ready, not terminating: receives nothing
+        ("gone", "gone", "", ""),
+        ("starting", "draining", "~draining", ""),
+        ("gone starting", "ready", "~ready", ""),
+    ],
+)
+def test_the_table(here: str, elsewhere: str, cluster: str, local: str) -> None:
+    assert chosen(here, elsewhere) == (set(cluster.split()), set(local.split()), bool(cluster))
+
+
+def test_without_a_name_of_its_own_nothing_is_local() -> None:
+    found = choose(candidates([endpoint_slice("web", endpoint("10.244.1.2", node=""))], port(), 4, ""), "")
+    assert (len(found.cluster), found.local) == (1, ())
+
+
+def test_slices_are_united_over_all_of_them() -> None:
+    slices = [
+        endpoint_slice("web", endpoint("10.244.1.2"), suffix="a"),
+        endpoint_slice("web", endpoint("10.244.1.3"), suffix="b"),
+    ]
+    assert len(candidates(slices, port(), 4, NODE_NAME)) == 2
+
+
+def test_an_endpoint_in_two_slices_is_one_and_the_local_one_counts() -> None:
+    """M4.03, M4.04: it moves between slices; its conditions are those of the kept one."""
+    there = endpoint("10.244.1.2", "n2", READY)
+    here = endpoint("10.244.1.2", NODE_NAME, 0)
+    for order in ((there, here), (here, there)):
+        slices = [endpoint_slice("web", one, suffix=str(number)) for number, one in enumerate(order)]
+        (only,) = candidates(slices, port(), 4, NODE_NAME)
+        assert only.endpoint == here
+
+
+def test_ports_are_matched_by_name_and_protocol() -> None:
+    """S2.07, M4.08: a named target port that resolves differently is in different slices, and all are used."""
+    http = [SlicePort("http", Protocol.TCP, 8080), SlicePort("dns", Protocol.UDP, 53)]
+    other = [SlicePort("http", Protocol.TCP, 9090), SlicePort("http", Protocol.UDP, 7070)]
+    slices = [
+        endpoint_slice("web", endpoint("10.244.1.2"), ports=http, suffix="a"),
+        endpoint_slice("web", endpoint("10.244.1.3"), ports=other, suffix="b"),
+    ]
+    found = candidates(slices, port(name="http"), 4, NODE_NAME)
+    assert {(address_text(one.endpoint.address), one.port) for one in found} == {
+        ("10.244.1.2", 8080),
+        ("10.244.1.3", 9090),
+    }
+    assert candidates(slices, port(name=""), 4, NODE_NAME) == []
+    assert [one.port for one in candidates(slices, port(name="dns", protocol=Protocol.UDP), 4, NODE_NAME)] == [53]
+
+
+def test_one_endpoint_with_two_numbers_for_one_name_is_two_destinations() -> None:
+    both = [SlicePort("http", Protocol.TCP, 8080), SlicePort("http", Protocol.TCP, 8081)]
+    slices = [endpoint_slice("web", endpoint("10.244.1.2"), ports=both)]
+    assert [one.port for one in candidates(slices, port(name="http"), 4, NODE_NAME)] == [8080, 8081]
+
+
+def test_a_slice_belongs_to_one_family() -> None:
+    slices = [
+        endpoint_slice("web", endpoint("10.244.1.2"), suffix="4"),
+        endpoint_slice("web", endpoint("fd00:244::2"), suffix="6", family=6),
+    ]
+    assert [len(one.endpoint.address) for one in candidates(slices, port(), 6, NODE_NAME)] == [16]
+
+
+@given(st.permutations(range(4)))
+def test_the_order_of_slices_decides_nothing(order: list[int]) -> None:
+    slices = [
+        endpoint_slice(
+            "web", endpoint(f"10.244.1.{number % 3}", NODE_NAME if number == 3 else "n2"), suffix=str(number)
+        )
+        for number in order
+    ]
+    found = candidates(slices, port(), 4, NODE_NAME)
+    assert {(address_text(one.endpoint.address), one.endpoint.node) for one in found} == {
+        ("10.244.1.0", NODE_NAME),
+        ("10.244.1.1", "n2"),
+        ("10.244.1.2", "n2"),
+    }
