@@ -113,7 +113,8 @@ def boot_and_play(
         (workdir / "job.json").write_text(json.dumps(paper))
         env = {"PYTHONPATH": str(boot.REPOSITORY)}
         if any(entry.agents.source == "apiserver" for entry in found):
-            stack.enter_context(controlplane.running(wires.HOST_ADDRESS, control=wires.CONTROL_PORT))
+            ports = {"door": wires.API_PORT, "direct": wires.DIRECT_PORT, "control": wires.CONTROL_PORT}
+            stack.enter_context(controlplane.running(wires.HOST_ADDRESS, **ports))
         command = [sys.executable, "-m", "tests.labkit.runner", str(workdir / "job.json")]
         job = boot.Job(
             command, workdir=workdir, cwd=boot.REPOSITORY, env=env, tap=True, interactive=keep,

@@ -6,6 +6,7 @@ Agents come through the door that a step `api` can shut; everything here does no
 
 from __future__ import annotations
 
+import concurrent.futures
 import shutil
 import tempfile
 import threading
@@ -47,11 +48,22 @@ class ApiCluster:
         self._news = threading.Condition()
         self._failure: Exception | None = None
         self._watching: threading.Thread | None = None
+        self._preparing: concurrent.futures.Future[Object] | None = None
+
+    def prepare(self, scenario: Scenario) -> None:
+        """Begins to start the API server, while somebody else builds the world."""
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        cidrs = list(scenario.service_cidrs)
+        self._preparing = pool.submit(self._control.call, "fresh", timeout=FIRST_START, serviceCIDRs=cidrs)
+        pool.shutdown(wait=False)
 
     # ports.Cluster
 
     def start(self, scenario: Scenario, world: World) -> None:
-        answer = self._control.call("fresh", timeout=FIRST_START, serviceCIDRs=list(scenario.service_cidrs))
+        if self._preparing is None:
+            self.prepare(scenario)
+        assert self._preparing is not None
+        answer = self._preparing.result()
         who = Credentials(answer["ca"], answer["certificate"], answer["key"])
         self._client = ApiClient(answer["address"], answer["direct"], who, self._directory)
         self._objects = ApiObjects(self._client)

@@ -12,4 +12,8 @@ __all__ = ["ApiCluster", "ManifestCluster", "cluster_for"]
 
 def cluster_for(scenario: Scenario) -> Cluster:
     """The one that the scenario's agents read."""
-    return ApiCluster() if scenario.agents.source == "apiserver" else ManifestCluster()
+    if scenario.agents.source != "apiserver":
+        return ManifestCluster()
+    cluster = ApiCluster()
+    cluster.prepare(scenario)
+    return cluster

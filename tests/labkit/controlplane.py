@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
 import shutil
@@ -68,8 +69,10 @@ class ControlPlane:
     def __init__(self, address: str, door: int, direct: int, directory: Path) -> None:
         self.address = address
         self.directory = directory
-        self.programs = Programs(directory, api_port=door or None)
-        self.door = Door(address, door, self.programs.api_port)
+        loopback = ipaddress.ip_address(address).is_loopback
+        self.programs = Programs(directory, api_port=None if loopback else door or None)
+        # One port on two addresses, where there are two: what the API server announces is the door.
+        self.door = Door(address, door if loopback else self.programs.api_port, self.programs.api_port)
         self.direct = Door(address, direct, self.programs.api_port)
         self._authority: Authority | None = None
         self._cidrs: tuple[str, ...] = ()

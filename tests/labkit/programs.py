@@ -38,7 +38,7 @@ class Programs:
     def __init__(self, directory: Path, api_port: int | None) -> None:
         self.directory = directory
         self.binaries = Path()
-        # The API server announces its own port in the endpoints of the `kubernetes` Service: the door's, on loopback.
+        # The API server announces this port in the endpoints of the `kubernetes` Service.
         self.api_port = api_port or free_port()
         self._etcd_port, self._peer_port, self._manager_port = free_port(), free_port(), free_port()
         self.etcd_url = f"http://127.0.0.1:{self._etcd_port}"
@@ -63,9 +63,8 @@ class Programs:
         names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
         authority.issue("server", "/CN=kube-apiserver", addresses=sorted({"127.0.0.1", address, *first}), names=names)
         if not authority.certificate("manager").exists():
-            authority.issue(
-                "manager", "/O=system:masters/CN=system:kube-controller-manager"
-            )  # of all controllers in one
+            # All controllers act by this one name.
+            authority.issue("manager", "/O=system:masters/CN=system:kube-controller-manager")
             self._write_manager_configuration(authority)
 
     async def start_api(self, address: str, cidrs: Sequence[str]) -> None:
