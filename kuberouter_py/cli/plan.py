@@ -17,15 +17,17 @@ def _plan(**parameters: Any) -> int:
     texts = {**inherited, **given_texts(parameters)}
     config = configuration(texts)
     must_be_root("plan")
+    running = None  # the socket of the agent whose configuration, and draining state, is meant
     if not texts.keys() - {"socket"}:
         from kuberouter_py.cli.running import running_config
 
-        config = running_config(config.socket)
+        running = config.socket
+        config = running_config(running)
     from kuberouter_py.agent import plan
     from kuberouter_py.observe.log import configure
 
     configure("console", config.v)  # on stderr; what is printed here is the plan and nothing else
-    lines, differs = plan(config)
+    lines, differs = plan(config, running)
     for line in lines:
         click.echo(line)
     return DIFFERENT if differs else 0

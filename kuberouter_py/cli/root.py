@@ -28,21 +28,13 @@ def _start(**parameters: Any) -> int:
 
 def _run(config: Config) -> int:
     must_be_root("the agent")
-    configure_log(config)
     from kuberouter_py.agent import run_agent
 
     return run_agent(config)
 
 
-def configure_log(config: Config) -> None:
-    from kuberouter_py.observe.log import configure
-
-    configure(config.log_format, config.v)
-
-
 def _clean_up(config: Config) -> int:
     must_be_root("--cleanup")
-    configure_log(config)
     from kuberouter_py.agent import cleanup
 
     return cleanup(config)

@@ -119,7 +119,7 @@ class HttpServer:
             try:
                 listener = _listen(where)
             except OSError as error:
-                reason = error.strerror or str(error)
+                reason = os.strerror(error.errno) if error.errno else str(error)
                 if self._unbound.get(where) != reason:
                     structlog.get_logger().warning("cannot listen", address=str(where), reason=reason)
                 with self._lock:

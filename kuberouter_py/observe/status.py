@@ -58,7 +58,7 @@ def status_document(
         ),
     ]
     waiting = [f"cache {kind}" for kind, one in cache_documents.items() if not one["synced"]]
-    waiting += [f"{name}'s first sync" for name, one in controller_documents.items() if not one["synced"]]
+    waiting += [f"first sync of {name}" for name, one in controller_documents.items() if not one["synced"]]
     return {
         "version": version,
         "node": node,

@@ -1,0 +1,170 @@
+"""The command line: Go's booleans, environment, exit statuses, one clear line for every error."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from kuberouter_py.cli import main
+from kuberouter_py.cli.options import go_style
+from kuberouter_py.config import Config
+from kuberouter_py.observe.http import HttpServer, Unix, json_response
+from tests.unit.observe.documents import DOCUMENT
+
+
+class Agent(ModuleType):
+    """Stands in for kuberouter_py.agent: remembers what it was called with."""
+
+    def __init__(self) -> None:
+        super().__init__("kuberouter_py.agent")
+        self.calls: list[tuple[Any, ...]] = []
+        self.planned: tuple[list[str], bool] = ([], False)
+
+    def run_agent(self, config: Config) -> int:
+        self.calls.append(("run", config))
+        return 0
+
+    def cleanup(self, config: Config) -> int:
+        self.calls.append(("cleanup", config))
+        return 0
+
+    def plan(self, config: Config, socket: str | None) -> tuple[list[str], bool]:
+        self.calls.append(("plan", config, socket))
+        return self.planned
+
+
+@pytest.fixture
+def agent(monkeypatch: pytest.MonkeyPatch) -> Agent:
+    fake = Agent()
+    monkeypatch.setitem(sys.modules, "kuberouter_py.agent", fake)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    for name in [name for name in os.environ if name.startswith("KUBEROUTER_") or name == "NODE_NAME"]:
+        monkeypatch.delenv(name)
+    return fake
+
+
+@pytest.fixture
+def socket(tmp_path: Path) -> Iterator[str]:
+    """A running agent's local socket."""
+    path = str(tmp_path / "agent.sock")
+    config = Config(socket=path, vip_binding="route")
+    server = HttpServer()
+    server.serve(
+        Unix(path), {"/config": lambda: json_response(config.as_texts()), "/status": lambda: json_response(DOCUMENT)}
+    )
+    server.start()
+    yield path
+    server.stop()
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert isinstance(ended.value.code, int)
+    return ended.value.code
+
+
+def test_bare_is_the_agent(agent: Agent) -> None:
+    assert run() == 0
+    assert agent.calls == [("run", Config())]
+
+
+@pytest.mark.parametrize("flag", ["--cleanup", "--cleanup-config", "--cleanup=true", "--cleanup-config=1"])
+def test_cleanup(agent: Agent, flag: str) -> None:
+    assert run(flag) == 0
+    assert agent.calls == [("cleanup", Config(cleanup=True))]
+
+
+def test_flags_before_environment(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBEROUTER_RUN_ROUTER", "false")
+    monkeypatch.setenv("KUBEROUTER_HEALTH_PORT", "1")
+    monkeypatch.setenv("NODE_NAME", "n1")
+    assert run("--health-port=2", "--enable-ipv6", "-v", "3", "--excluded-cidrs", "10.0.0.0/8") == 0
+    [(_, config)] = agent.calls
+    assert (config.run_router, config.health_port, config.hostname_override) == (False, 2, "n1")
+    assert (config.enable_ipv6, config.v, len(config.excluded_cidrs)) == (True, 3, 1)
+
+
+def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
+    assert list(go_style(["--run-router", "plan", "-v=2", "--", "--run-router"])) == [
+        "--run-router=true", "plan", "--v=2", "--", "--run-router",
+    ]  # fmt: skip
+    agent.planned = (["ipvsadm -A -t 10.96.0.1:443 -s rr"], True)
+    assert run("--run-router", "plan") == 2
+    assert agent.calls == [("plan", Config(), None)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--ipvs-sync-period", "abc"], '--ipvs-sync-period: "abc" is not a duration like 30s, 5m or 1h30m'),
+        (["--run-router=perhaps"], '--run-router: "perhaps" is neither true nor false'),
+        (["--no-run-router"], "No such option '--no-run-router'"),
+        (["explain"], "No such command 'explain'"),
+        (["--health-port"], "requires an argument"),
+        (["status", "--run-router"], "No such option"),
+        (["status", "-o", "yaml"], "'yaml' is not one of"),
+        (["status", "--socket", "/nowhere/agent.sock"], "no agent answers on /nowhere/agent.sock"),
+        (["plan", "--socket", "/nowhere/agent.sock"], "no agent answers on /nowhere/agent.sock"),
+    ],
+)
+def test_errors_are_one_line(agent: Agent, capsys: pytest.CaptureFixture[str], arguments: list[str], line: str) -> None:
+    assert run(*arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("kuberouter-py: ")
+    assert line in printed.err
+    assert printed.err.count("\n") == 1
+    assert agent.calls == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["--cleanup"], ["plan"]])
+def test_root_is_needed(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert run(*arguments) == 1
+    assert "must be run as root" in capsys.readouterr().err
+
+
+def test_plan_prints_and_says_whether_there_is_a_difference(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    agent.planned = (["one", "two"], True)
+    assert run("plan", "--manifests", "/srv/manifests") == 2
+    assert capsys.readouterr().out == "one\ntwo\n"
+    agent.planned = ([], False)
+    assert run("--manifests", "/srv/manifests", "plan", "--vip-binding=route") == 0
+    assert capsys.readouterr().out == ""
+    assert agent.calls[-1] == ("plan", Config(manifests="/srv/manifests", vip_binding="route"), None)
+
+
+def test_plan_without_options_means_the_running_agent(agent: Agent, socket: str) -> None:
+    assert run("plan", "--socket", socket) == 0
+    assert agent.calls == [("plan", Config(socket=socket, vip_binding="route"), socket)]
+
+
+def test_status(agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("status", "--socket", socket, "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == DOCUMENT
+    assert run("status", "--socket", socket) == 0
+    assert capsys.readouterr().out.startswith("kuberouter-py 0.1.0 on n1: degraded")
+
+
+def test_help_and_version(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["-h"], ["plan", "--help"]):
+        assert run(*arguments) == 0
+        assert "--ipvs-sync-period DURATION" in capsys.readouterr().out
+    assert run("-V") == 0
+    assert capsys.readouterr().out.startswith("kuberouter-py ")
+
+
+def test_importing_the_command_line_is_cheap() -> None:
+    script = "import sys, kuberouter_py.cli; print([name for name in sys.modules])"
+    loaded = json.loads(os.popen(f"{sys.executable} -c '{script}'").read().replace("'", '"'))
+    assert not {"kubernetes", "pyroute2", "structlog", "prometheus_client", "yaml"} & set(loaded)

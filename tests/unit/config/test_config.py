@@ -1,0 +1,156 @@
+"""Every option once: defaults, text both ways, errors that name the flag."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kuberouter_py.config import OPTIONS, BadOption, Config, texts_of_environment
+from kuberouter_py.model.values import parse_cidr
+
+# kube-router v2.11's defaults where it has the option (its pkg/options/options.go), kube-proxy 1.35's for the rest.
+THEIR_DEFAULTS = {
+    "run-service-proxy": "true",
+    "run-router": "true",
+    "run-firewall": "true",
+    "cleanup": "false",
+    "cache-sync-timeout": "1m0s",
+    "enable-ipv4": "true",
+    "ipvs-sync-period": "5m0s",
+    "ipvs-permit-all": "true",
+    "excluded-cidrs": "",
+    "nodeport-bindon-all-ip": "false",
+    "masquerade-all": "false",
+    "hairpin-mode": "false",
+    "strict-external-ip-validation": "true",
+    "service-external-ip-range": "",
+    "loadbalancer-ip-range": "",
+    "service-tcp-timeout": "0s",
+    "service-tcpfin-timeout": "0s",
+    "service-udp-timeout": "0s",
+    "health-addr": "",
+    "health-port": "20244",
+    "metrics-addr": "",
+    "metrics-port": "0",
+    "metrics-path": "/metrics",
+    "v": "0",
+    "conntrack-max-per-core": "32768",
+    "conntrack-min": "131072",
+    "conntrack-tcp-timeout-established": "24h0m0s",
+    "conntrack-tcp-timeout-close-wait": "1h0m0s",
+    "proxy-healthz-port": "10256",
+}
+
+
+def test_defaults_are_the_peers() -> None:
+    texts = Config().as_texts()
+    assert {name: texts[name] for name in THEIR_DEFAULTS} == THEIR_DEFAULTS
+    # Where we differ on purpose: IPv6 follows the Node, and no range is assumed.
+    assert texts["enable-ipv6"] == "auto"
+    assert texts["service-cluster-ip-range"] == ""
+
+
+def test_every_default_is_what_its_own_text_says() -> None:
+    config = Config()
+    assert Config.from_texts({name: [text] for name, text in config.as_texts().items()}) == config
+    assert Config.from_texts({}) == config
+    assert len(OPTIONS) == len(fields(Config))
+
+
+def test_lists_gather_everything_else_takes_the_last() -> None:
+    config = Config.from_texts(
+        {"excluded-cidrs": ["10.0.0.0/8,10.1.0.0/16", "fd00::/8"], "health-port": ["1", "2"], "run-router": ["false"]}
+    )
+    assert config.excluded_cidrs == tuple(map(parse_cidr, ("10.0.0.0/8", "10.1.0.0/16", "fd00::/8")))
+    assert config.health_port == 2
+    assert not config.run_router
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ({"ipvs-sync-period": "abc"}, '--ipvs-sync-period: "abc" is not a duration like 30s, 5m or 1h30m'),
+        ({"ipvs-sync-period": "0s"}, "--ipvs-sync-period: must be more than 0"),
+        ({"run-router": "perhaps"}, '--run-router: "perhaps" is neither true nor false'),
+        ({"health-port": "70000"}, '--health-port: "70000" is not a port (0 to 65535)'),
+        ({"vip-binding": "link"}, '--vip-binding: "link" is none of address, route'),
+        ({"no-such": "1"}, "--no-such: no such option"),
+        ({"enable-ipv4": "false", "enable-ipv6": "false"}, "--enable-ipv4: false, and --enable-ipv6 too"),
+        (
+            {"enable-ipv6": "false", "loadbalancer-ip-range": "10.0.0.0/8,fd00::/64"},
+            "--loadbalancer-ip-range: fd00::/64, but --enable-ipv6=false",
+        ),
+        (
+            {"enable-ipv4": "false", "service-cluster-ip-range": "10.96.0.0/12"},
+            "--service-cluster-ip-range: 10.96.0.0/12",
+        ),
+        ({"manifests": "/srv", "kubeconfig": "/etc/kubeconfig"}, "--manifests: the cluster cannot come from"),
+        ({"manifests": "/srv", "master": "https://192.0.2.1"}, "--manifests: the cluster cannot come from"),
+        ({"detect-local-mode": "ClusterCIDR"}, "--detect-local-mode: ClusterCIDR needs --cluster-cidr"),
+        ({"detect-local-mode": "BridgeInterface"}, "--detect-local-mode: BridgeInterface needs --pod-bridge-interface"),
+    ],
+)
+def test_what_makes_no_sense_names_its_flag(texts: dict[str, str], message: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        Config.from_texts({name: [text] for name, text in texts.items()})
+    assert str(raised.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("texts", "mode"),
+    [
+        ({}, "auto"),
+        ({"cluster-cidr": "10.244.0.0/16"}, "ClusterCIDR"),
+        ({"pod-bridge-interface": "cni0"}, "BridgeInterface"),
+        ({"pod-interface-name-prefix": "veth"}, "InterfaceNamePrefix"),
+        ({"detect-local-mode": "NodeCIDR", "cluster-cidr": "10.244.0.0/16"}, "NodeCIDR"),
+    ],
+)
+def test_local_mode(texts: dict[str, str], mode: str) -> None:
+    assert Config.from_texts({name: [text] for name, text in texts.items()}).local_mode() == mode
+
+
+def test_environment() -> None:
+    assert texts_of_environment(
+        {
+            "KUBEROUTER_RUN_ROUTER": "false",
+            "KUBEROUTER_MASTER": "",  # empty: not said
+            "KUBEROUTER_SERVICE_HOST": "10.96.0.7",  # what Kubernetes sets for a Service named kuberouter
+            "NODE_NAME": "n1",
+            "HOME": "/root",
+        }
+    ) == {"run-router": ["false"], "hostname-override": ["n1"]}
+    both = {"NODE_NAME": "n1", "KUBEROUTER_HOSTNAME_OVERRIDE": "n2"}
+    assert texts_of_environment(both) == {"hostname-override": ["n2"]}
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "ipvs-sync-period": st.integers(1, 10**6).map(lambda n: f"{n}ms"),
+            "enable-ipv6": st.sampled_from(["auto", "true", "t"]),
+            "excluded-cidrs": st.lists(st.ip_addresses().map(str)).map(",".join),
+            "metrics-port": st.integers(0, 65535).map(str),
+            "log-format": st.sampled_from(["json", "console"]),
+            "cluster-cidr": st.lists(st.ip_addresses(v=6).map(lambda one: f"{one}/64"), max_size=2).map(",".join),
+        },
+    )
+)
+def test_a_configuration_survives_its_texts(texts: dict[str, str]) -> None:
+    config = Config.from_texts({name: [text] for name, text in texts.items()})
+    assert Config.from_texts({name: [text] for name, text in config.as_texts().items()}) == config
+
+
+@given(st.sampled_from(sorted(OPTIONS)), st.text(max_size=30))
+def test_any_text_is_a_value_or_an_error_that_names_the_flag(name: str, text: str) -> None:
+    try:
+        config: Any = Config.from_texts({name: [text]})
+    except BadOption as error:
+        assert str(error).startswith("--")
+    else:
+        assert isinstance(config, Config)

@@ -1,0 +1,138 @@
+"""The server over real sockets: loopback and files, nothing else of the network."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from kuberouter_py.observe import http as server_module
+from kuberouter_py.observe.http import HttpServer, Response, Tcp, Unix, json_response, text_response
+from kuberouter_py.observe.socket import NoAgent, ask
+
+LOOPBACK = Tcp("127.0.0.1", 0)
+Serve = Callable[[HttpServer], HttpServer]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    started: list[HttpServer] = []
+
+    def start(server: HttpServer) -> HttpServer:
+        server.start()
+        started.append(server)
+        return server
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def get(port: int, path: str, method: str = "GET") -> tuple[int, bytes, str]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request(method, path)
+    response = connection.getresponse()
+    answer = response.status, response.read(), response.headers["Content-Type"]
+    connection.close()
+    return answer
+
+
+def broken() -> Response:
+    raise RuntimeError("secret")
+
+
+def test_answers(serve: Serve) -> None:
+    server = HttpServer()
+    server.serve(LOOPBACK, {"/healthz": lambda: text_response(500, "Unhealthy\n")})
+    server.serve(LOOPBACK, {"/json": lambda: json_response({"a": 1}), "/broken": broken})
+    port = serve(server).port(LOOPBACK)
+    assert get(port, "/healthz?verbose") == (500, b"Unhealthy\n", "text/plain; charset=utf-8")
+    assert get(port, "/json") == (200, b'{"a": 1}\n', "application/json")
+    assert get(port, "/json", "HEAD")[:2] == (200, b"")
+    assert get(port, "/nothing")[:2] == (404, b"not found; here are:\n/broken\n/healthz\n/json\n")
+    status, body, _ = get(port, "/broken")
+    assert status == 500
+    assert b"secret" not in body
+    assert get(port, "/json", "DELETE")[0] == 501
+
+
+def test_both_families(serve: Serve) -> None:
+    everywhere = Tcp("", 0)
+    server = HttpServer()
+    server.serve(everywhere, {"/": lambda: text_response(200, "ok")})
+    port = serve(server).port(everywhere)
+    assert get(port, "/")[0] == 200
+    with socket.create_connection(("::1", port), timeout=5) as connection:
+        connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert connection.recv(100).startswith(b"HTTP/1.0 200")
+
+
+def test_a_taken_port_is_reported_and_had_when_it_is_free(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "BIND_AGAIN", 0.05)
+    other = socket.create_server(("127.0.0.1", 0))
+    where = Tcp("127.0.0.1", other.getsockname()[1])
+    server = HttpServer()
+    server.serve(where, {"/": lambda: text_response(200, "ok")})
+    server.serve(LOOPBACK, {"/": lambda: text_response(200, "ok")})
+    serve(server)
+    assert server.unbound() == {str(where): "Address already in use"}
+    assert get(server.port(LOOPBACK), "/")[0] == 200
+    other.close()
+    freed = threading.Event()
+    while server.unbound():
+        assert not freed.wait(0.02)
+    assert get(where.port, "/")[0] == 200
+
+
+def test_held_connections_keep_nobody_out(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "PLACES", 2)
+    server = HttpServer()
+    server.serve(LOOPBACK, {"/": lambda: text_response(200, "ok")})
+    port = serve(server).port(LOOPBACK)
+    held = [socket.create_connection(("127.0.0.1", port), timeout=5) for _ in range(4)]
+    for _ in range(3):
+        assert get(port, "/")[0] == 200
+    assert held[0].recv(1) == b""  # the oldest was cut
+    for connection in held:
+        connection.close()
+
+
+def test_local_socket(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "run" / "agent.sock"
+    server = HttpServer()
+    server.serve(
+        Unix(str(path)), {"/config": lambda: json_response({"v": "0"}), "/text": lambda: text_response(200, "x")}
+    )
+    server.start()
+    assert ask(str(path), "/config") == {"v": "0"}
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    with pytest.raises(NoAgent, match="404"):
+        ask(str(path), "/nothing")
+    with pytest.raises(NoAgent, match="something else than JSON"):
+        ask(str(path), "/text")
+    second = HttpServer()
+    second.serve(Unix(str(path)), {})
+    serve(second)
+    assert second.unbound() == {str(path): "another agent answers there"}
+    server.stop()
+    assert not path.exists()
+    with pytest.raises(NoAgent, match="no agent answers"):
+        ask(str(path), "/config")
+
+
+def test_a_dead_agents_socket_is_taken_over(serve: Serve, tmp_path: Path) -> None:
+    path = str(tmp_path / "agent.sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    with pytest.raises(NoAgent, match="no agent answers"):
+        ask(path, "/config")
+    server = HttpServer()
+    server.serve(Unix(path), {"/config": lambda: json_response({})})
+    assert serve(server).unbound() == {}
+    assert ask(path, "/config") == {}

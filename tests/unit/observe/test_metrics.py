@@ -1,0 +1,123 @@
+"""Names that dashboards and alerts use, read back with prometheus_client's own parser."""
+
+from __future__ import annotations
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from kuberouter_py.model.report import SyncReport, TableCounts
+from kuberouter_py.observe.http import Response
+from kuberouter_py.observe.metrics import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Histogram, Metrics, ServiceCounters
+from tests.unit.observe.documents import SERVICES
+
+ROW = ServiceCounters("default", "web", "10.96.0.10", "tcp", 80, 7, 70, 60, 7000, 6000, 1, 2, 3, 4, 5)
+LABELS = (
+    ("port", "80"),
+    ("protocol", "tcp"),
+    ("service_name", "web"),
+    ("service_vip", "10.96.0.10"),
+    ("svc_namespace", "default"),
+)
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+def scrape(metrics: Metrics) -> Samples:
+    response = metrics.exposition()
+    assert response.status == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(response.body.decode())
+        for sample in family.samples
+    }
+
+
+def make(now: float = 1000.0) -> Metrics:
+    return Metrics("0.1.0", lambda: [ROW], lambda: [SERVICES], wall=lambda: now)
+
+
+def report(duration: float, *, full: bool, failures: int = 0) -> SyncReport:
+    return SyncReport(
+        "services", 1000.0, duration, full, 3, {"virtual servers": TableCounts(2, 1, 0, failures)}, 4, failures
+    )
+
+
+def test_service_counters_under_kube_routers_names() -> None:
+    samples = scrape(make())
+    values = {
+        "total_connections": 7,
+        "packets_in": 70,
+        "packets_out": 60,
+        "bytes_in": 7000,
+        "bytes_out": 6000,
+        "cps": 1,
+        "pps_in": 2,
+        "pps_out": 3,
+        "bps_in": 4,
+        "bps_out": 5,
+    }
+    assert {name: samples[f"kube_router_service_{name}", LABELS] for name in values} == values
+
+
+def test_syncs_under_both_names() -> None:
+    metrics = make()
+    metrics.synced(report(0.5, full=True))
+    metrics.synced(report(0.002, full=False))
+    metrics.synced(report(0.002, full=False, failures=1))
+    metrics.queued("services")
+    samples = scrape(metrics)
+    assert samples["kubeproxy_sync_proxy_rules_duration_seconds_count", ()] == 3
+    assert samples["kubeproxy_sync_full_proxy_rules_duration_seconds_count", ()] == 1
+    assert samples["kubeproxy_sync_partial_proxy_rules_duration_seconds_count", ()] == 2
+    assert samples["kubeproxy_sync_partial_proxy_rules_duration_seconds_bucket", (("le", "0.002"),)] == 2
+    assert samples["kubeproxy_sync_partial_proxy_rules_duration_seconds_bucket", (("le", "0.001"),)] == 0
+    assert samples["kube_router_controller_ipvs_services_sync_time_sum", ()] == 0.504
+    assert samples["kubeproxy_sync_proxy_rules_last_timestamp_seconds", ()] == 1000.002
+    assert samples["kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds", ()] == 1000.0
+    services = (("controller", "services"),)
+    assert samples["kube_router_controller_sync_last_timestamp_seconds", services] == 1000.002
+    assert ("kube_router_controller_sync_last_success_timestamp_seconds", services) not in samples
+    added = (("action", "added"), ("controller", "services"), ("table", "virtual servers"))
+    assert samples["kube_router_controller_writes_total", added] == 6
+
+
+def test_standing_values() -> None:
+    samples = scrape(make())
+    assert samples["kube_router_controller_ipvs_services", ()] == 30
+    assert samples["kube_router_controller_failures", (("controller", "services"),)] == 1
+    [info] = [labels for name, labels in samples if name == "kube_router_build_info"]
+    assert dict(info)["version"] == "0.1.0"
+    assert any(name == "process_cpu_seconds_total" for name, _ in samples)
+
+
+def test_network_programming_ignores_what_was_before_us() -> None:
+    times = iter([1000.0, 1002.2])  # start; programmed
+    metrics = Metrics("0", list, list, wall=lambda: next(times))
+    metrics.programmed([999.0, 0.0, 1000.0, 1002.0])
+    samples = scrape(metrics)
+    name = "kubeproxy_network_programming_duration_seconds"
+    assert samples[f"{name}_count", ()] == 2
+    assert samples[f"{name}_bucket", (("le", "0.25"),)] == 1
+    assert samples[f"{name}_bucket", (("le", "3.0"),)] == 2
+
+
+def test_answers_are_counted_by_status() -> None:
+    metrics = make()
+    answers = iter([Response(200, b""), Response(503, b""), Response(200, b"")])
+    route = metrics.counted("healthz", lambda: next(answers))
+    assert [route().status for _ in range(3)] == [200, 503, 200]
+    samples = scrape(metrics)
+    assert samples["kubeproxy_proxy_healthz_total", (("code", "200"),)] == 2
+    assert samples["kubeproxy_proxy_healthz_total", (("code", "503"),)] == 1
+
+
+def test_buckets_are_kube_proxys() -> None:
+    assert SYNC_BUCKETS[0] == 0.001
+    assert (SYNC_BUCKETS[-1], len(SYNC_BUCKETS)) == (16.384, 15)
+    assert PROGRAMMING_BUCKETS[:4] == (0.25, 0.5, 1.0, 2.0)
+    assert (PROGRAMMING_BUCKETS[-1], len(PROGRAMMING_BUCKETS)) == (300.0, 2 + 59 + 12 + 7)
+
+
+def test_histogram() -> None:
+    histogram = Histogram((1.0, 2.0))
+    for value in (0.5, 1.0, 1.5, 9.0):
+        histogram.observe(value)
+    assert histogram.read() == ([("1.0", 2.0), ("2.0", 3.0), ("+Inf", 4.0)], 12.0)
