@@ -17,15 +17,18 @@ from tests.labkit.machine import Machine, environment
 from tests.labkit.ports import LabError
 
 LOG: Final = "agent.log"
-_PROGRAM: Final = (sys.executable, "-m", "kuberouter_py")
+PROGRAM: Final = (sys.executable, "-m", "kuberouter_py")
 _END_WITHIN: Final = 30.0  # what a kubelet grants a pod by default
 _CLEANUP_WITHIN: Final = 120.0
 _POLL: Final = 0.02
 
 
 class Agent:
-    def __init__(self, machine: Machine, flags: Sequence[str], env: Mapping[str, str]) -> None:
+    def __init__(
+        self, machine: Machine, flags: Sequence[str], env: Mapping[str, str], program: Sequence[str] = PROGRAM
+    ) -> None:
         self._machine = machine
+        self._program = program
         self._flags = list(flags)
         self._env = dict(env)
         self._found: list[str] = []
@@ -122,7 +125,7 @@ class Agent:
     def _spawn(self, *more: str) -> subprocess.Popen[bytes]:
         self._cgroup.make()
         shell = ["/bin/sh", "-c", 'echo 0 > "$0" && exec "$@"', str(self._cgroup.procs)]
-        command = [*shell, *_PROGRAM, *self._found, *self._flags, *more]
+        command = [*shell, *self._program, *self._found, *self._flags, *more]
         env = {**environment(self._machine.hostname), **self._found_env, **self._env}
         return self._machine.spawn(command, env, self._machine.state / LOG)
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.labkit.model import AgentSpec, NodeSpec, OutsideSpec, PodNetwork, Scenario
+from tests.labkit.ports import LabError
+from tests.labkit.traffic.exchange import Traffic
 from tests.labkit.world import NamespaceWorld
 
 PORTS: Final = (("tcp", 80), ("udp", 80), ("sctp", 80))
@@ -105,12 +107,13 @@ def hold(trial: Trial) -> None:
     schemes = ("tcp", "http", "udp", "sctp")
     world.add_pod(pod("brief", 3, 9))
     for scheme in schemes:
-        trial.same(f"hold {scheme}", world.hold(scheme, "pod/default/a", f"{scheme}://10.244.3.9:80", timeout=SECOND).backend,
-                   "brief")  # fmt: skip
+        attempt = world.hold(scheme, "pod/default/a", f"{scheme}://10.244.3.9:80", timeout=SECOND)
+        trial.same(f"hold {scheme}", attempt.backend, "brief")
     for scheme in schemes:
         trial.same(f"held {scheme}", world.held(scheme, timeout=SECOND).outcome, "open")
     world.pod_terminating("default", "brief")
-    trial.same("terminating: answers close", world.attempt("node/n3", "http://10.244.3.9:80", timeout=SECOND).close, True)
+    attempt = world.attempt("node/n3", "http://10.244.3.9:80", timeout=SECOND)
+    trial.same("terminating: answers close", attempt.close, True)
     world.remove_pod("default", "brief")
     for scheme in ("tcp", "http", "sctp"):
         trial.same(f"held {scheme} after its end", world.held(scheme, timeout=SECOND).outcome, "reset")
@@ -154,7 +157,7 @@ def matrix(trial: Trial) -> None:
 def machines(trial: Trial) -> None:
     world = trial.world
     trial.same("hostname", world.run("node/n2", "cat /proc/sys/kernel/hostname", timeout=5), (0, "n2\n"))
-    trial.same("own /run", world.run("node/n2", "ls /run", timeout=5), (0, "lab\n"))
+    trial.same("own /run", world.run("node/n2", "ls /run", timeout=5), (0, "lab\nxtables.lock\n"))
     trial.same("exit status", world.run("outside/tor", "exit 7", timeout=5), (7, ""))
     world.link("n1", {"address": "+192.0.2.50"})
     trial.probe("outside/client", "tcp://192.0.2.50:80", "refused")
@@ -173,7 +176,43 @@ def machines(trial: Trial) -> None:
         trial.same("curl in a pod", '"name": "b"' in output, True)
 
 
-PARTS: Final[tuple[Callable[[Trial], None], ...]] = (reach, refuse, ports, hold, stream, matrix, machines)
+def agents(trial: Trial) -> None:
+    """A shell plays the agent: what it does is said by its flags, as with a real one."""
+    world = trial.world
+    world.set_agent_arguments("n1", ("-c",), {"SAID": "hello"})
+
+    def log() -> str:
+        return (world.node_dir("n1") / "agent.log").read_text()
+
+    def begin(script: str) -> None:
+        world.agent("n1", "start", flags=(script,))
+
+    begin("trap 'echo bye; exit 0' TERM; echo $SAID $NODE_NAME; while :; do sleep 0.05; done")
+    deadline = time.monotonic() + 5
+    while "hello" not in log() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    trial.same("the agent runs on its node", (world.agent_alive("n1"), log()), (True, "hello n1\n"))
+    world.agent("n1", "restart", env={"SAID": "again"})
+    while "again" not in log() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    world.agent("n1", "stop")
+    trial.same("restarted and stopped", (world.agent_alive("n1"), log()), (False, "hello n1\nbye\nagain n1\nbye\n"))
+    world.agent("n1", "start", flags=("exit 3",), refused=True)
+    begin("sleep 1000 & wait")
+    world.agent("n1", "kill")
+    world.agent("n1", "upgrade")
+    trial.same("upgraded", world.agent_alive("n1"), True)
+    _, output = world.run("node/n1", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '", timeout=5)
+    trial.same("an upgrade ends what a kill left", output.count("sleep 1000 "), 1)
+    world.agent("n1", "kill")
+    try:
+        world.agent("n1", "stop")
+        trial.same("stopping what does not run", "went on", "refused")
+    except LabError:
+        trial.same("stopping what does not run", "refused", "refused")
+
+
+PARTS: Final[tuple[Callable[[Trial], None], ...]] = (reach, refuse, ports, hold, stream, matrix, machines, agents)
 
 
 def leftovers() -> Iterator[str]:
@@ -185,9 +224,10 @@ def leftovers() -> Iterator[str]:
 
 def main() -> int:
     failures = 0
+    traffic = Traffic.start()
     for turn in ("first", "second"):
         began = time.monotonic()
-        world = NamespaceWorld(scenario())
+        world = NamespaceWorld(scenario(), traffic, program=("/bin/sh",))
         trial = Trial(world)
         try:
             world.build()
@@ -206,6 +246,7 @@ def main() -> int:
         print(f"    closed in {time.monotonic() - began:.2f} s")
         trial.same("nothing is left", list(leftovers()), [])
         failures += trial.failures
+    traffic.end()
     print(f"{failures} failed")
     return 1 if failures else 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tests.labkit import namespaces, wires
-from tests.labkit.agents import Agent
+from tests.labkit.agents import PROGRAM, Agent
 from tests.labkit.fabric import ROUTER, Fabric
 from tests.labkit.links import Links
 from tests.labkit.machine import Machine, install_command, ip_batch
@@ -17,7 +17,7 @@ from tests.labkit.model import Attempt, PodNetwork, Scenario
 from tests.labkit.namespaces import Namespaces
 from tests.labkit.pods import Pods, quiet_addresses
 from tests.labkit.ports import LabError
-from tests.labkit.traffic.exchange import Peer
+from tests.labkit.traffic.exchange import Traffic
 
 T = TypeVar("T")
 
@@ -37,11 +37,13 @@ _KERNEL: Final = {"net/netfilter/nf_conntrack_max": "262144", "net/ipv4/neigh/de
 class NamespaceWorld:
     """Implements ports.World; one at a time in a kernel. `close` gives back everything, also after a failed `build`."""
 
-    def __init__(self, scenario: Scenario) -> None:
+    def __init__(self, scenario: Scenario, traffic: Traffic, program: Sequence[str] = PROGRAM) -> None:
         self._scenario = scenario
+        self._servers, self._prober = traffic.servers, traffic.prober
         self._undo = contextlib.ExitStack()
         self._state = Path(tempfile.mkdtemp(prefix="world-", dir="/run"))
         self._undo.callback(self._state.rmdir)
+        self._undo.callback(traffic.clear)
         self._fabric = Fabric(scenario)
         self._machines = {
             host.place: Machine(host.namespace, host.place.split("/", 1)[1], self._state / host.namespace)
@@ -49,11 +51,11 @@ class NamespaceWorld:
         }
         spec = scenario.agents
         self._stream_timeouts: dict[str, float] = {}
-        self._agents = {name: Agent(self._machines[f"node/{name}"], spec.flags, spec.env) for name in scenario.nodes}
+        self._agents = {
+            name: Agent(self._machines[f"node/{name}"], spec.flags, spec.env, program) for name in scenario.nodes
+        }
 
     def build(self) -> None:
-        self._servers = self._started(Peer("tests.labkit.traffic.server"), Peer.end)
-        self._prober = self._started(Peer("tests.labkit.traffic.prober"), Peer.end)
         install_command()
         write_sysctls(None, _KERNEL)
         router = self._started(namespaces.new_network(ROUTER), _forget_router)

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.labkit.ports import LabError
@@ -20,7 +21,29 @@ Handler = Callable[[dict[str, Any]], Awaitable[Any]]
 
 _NICENESS: Final = -10  # what is measured is the packets' delay, not who else wanted the CPU
 _END_WITHIN: Final = 5.0
+_CLEARED_WITHIN: Final = 10.0
 _LONGEST_LINE: Final = 64 << 20
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The two traffic processes; worlds that follow each other in a kernel share them, for starting them is slow."""
+
+    servers: Peer
+    prober: Peer
+
+    @staticmethod
+    def start() -> Traffic:
+        return Traffic(Peer("tests.labkit.traffic.server"), Peer("tests.labkit.traffic.prober"))
+
+    def clear(self) -> None:
+        """Everything is closed, held or not; of a process that has died nothing is open."""
+        for peer in (self.servers, self.prober):
+            peer.call("clear", timeout=_CLEARED_WITHIN)
+
+    def end(self) -> None:
+        self.servers.end()
+        self.prober.end()
 
 
 class Peer:

@@ -9,7 +9,7 @@ from tests.labkit.traffic import exchange
 from tests.labkit.traffic.flows import Flow, Outcome
 from tests.labkit.traffic.streams import Stream
 
-_AT_ONCE: Final = 100  # attempts of a matrix under way together; more would wait for the CPU inside their own timeout
+_AT_ONCE: Final = 40  # attempts of a matrix under way together; more would wait for the CPU inside their own timeout
 _DATAGRAMS: Final = 3  # what a held UDP flow is asked before it counts as dead
 
 
@@ -86,10 +86,19 @@ class Prober:
             if flow.namespace == request["namespace"]:
                 flow.cut()
 
+    async def clear(self, request: dict[str, Any]) -> None:
+        for stream in self._streams.values():
+            await stream.abandon()
+        for flow in self._held.values():
+            flow.cut()
+        self._streams.clear()
+        self._held.clear()
+
 
 def main() -> None:
     prober = Prober()
-    doors = (prober.attempts, prober.matrix, prober.hold, prober.held, prober.stream, prober.streamed, prober.leave)
+    doors = (prober.attempts, prober.matrix, prober.hold, prober.held, prober.stream, prober.streamed, prober.leave,
+             prober.clear)  # fmt: skip
     exchange.serve({door.__name__: door for door in doors})
 
 

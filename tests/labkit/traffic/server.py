@@ -154,6 +154,11 @@ class Servers:
             await asyncio.sleep(0)
 
 
+    async def clear(self, request: dict[str, Any]) -> None:
+        for owner in list(self._owners):
+            await self.stop({"owner": owner})
+
+
 def _packet_info(opened: socket.socket) -> tuple[int, int]:
     """The option by which a datagram tells the address it came to, so that the answer leaves from it."""
     if opened.family == socket.AF_INET6:
@@ -179,7 +184,8 @@ def _from_there(level: int, value: bytes) -> bytes:
 
 def main() -> None:
     servers = Servers()
-    exchange.serve({"serve": servers.serve, "terminating": servers.terminating, "stop": servers.stop})
+    doors = (servers.serve, servers.terminating, servers.stop, servers.clear)
+    exchange.serve({door.__name__: door for door in doors})
 
 
 if __name__ == "__main__":

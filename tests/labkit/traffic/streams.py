@@ -53,6 +53,13 @@ class Stream:
         await asyncio.gather(*self._running)
         return summary(self.tries, self._began, ended)
 
+    async def abandon(self) -> None:
+        """Nobody wants to know any more."""
+        self._pace.cancel()
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
     async def _go(self) -> None:
         due = time.monotonic()
         while True:
