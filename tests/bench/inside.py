@@ -1,0 +1,129 @@
+"""What one benchmark process measures inside the agent's own code: event to kernel, nothing to do, messages.
+
+It runs alone in a network namespace of the lab kernel, over real kernel tables; the cluster is generated in memory and
+handed to the real cache, decoder, runner and controller.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import queue
+import resource
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.runner import Runner
+from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.model.report import SyncReport
+from kuberouter_py.watchers.cache import Cache
+from kuberouter_py.watchers.decode import decode
+from tests.bench import objects
+
+CHANGES = 100  # p99 of 100 is the second largest
+PATIENCE = 300.0
+
+
+class Bench:
+    """A controller over generated objects, run by the real runner."""
+
+    def __init__(self, services: int, endpoints: int, binding: str) -> None:
+        self.endpoints = endpoints
+        self.cache = Cache()
+        self.reports: queue.Queue[SyncReport] = queue.Queue()
+        self.config = Config(run_router=False, run_firewall=False, vip_binding=binding)
+        self.edges = ServicesEdges(self.config)
+        for each in objects.objects(services, endpoints):
+            self.put(each)
+        self.controller = ServicesController(
+            self.config,
+            objects.NODE,
+            self.cache,
+            Node(self.edges),
+            self.edges.tables,
+            Clocks(time.time, time.monotonic),
+            lambda report, _notes: self.reports.put(report),
+            self.edges.messages,
+        )
+        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic, beat=lambda: None)
+
+    def put(self, one: dict[str, Any]) -> set[Any]:
+        return self.put_raw(one["kind"], json.dumps(one).encode())
+
+    def put_raw(self, kind: str, raw: bytes) -> set[Any]:
+        decoded = decode(kind, raw)
+        return self.cache.put(kind, decoded.key, decoded.object)
+
+    def next_report(self) -> SyncReport:
+        return self.reports.get(timeout=PATIENCE)
+
+
+def _timed(work: Callable[[], object]) -> tuple[float, float]:
+    """(seconds, CPU seconds with children)."""
+    cpu, clock = _cpu(), time.perf_counter()
+    work()
+    return time.perf_counter() - clock, _cpu() - cpu
+
+
+def _cpu() -> float:
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+
+
+def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
+    gc.disable()
+    bench = Bench(services, endpoints, binding)
+    gc.freeze()
+    gc.enable()
+    thread = threading.Thread(target=bench.runner.run, daemon=True)
+    seconds, cpu = _timed(lambda: (thread.start(), bench.next_report()))
+    changes = [_change(bench, services, number) for number in range(CHANGES)]
+    latencies = sorted(latency for latency, _ in changes)
+    bench.runner.stop()
+    thread.join()
+    idle_seconds, idle_cpu = _timed(lambda: _compare_everything(bench))
+    return {
+        "first_sync_seconds": seconds,
+        "first_sync_cpu_seconds": cpu,
+        "change_p50_ms": latencies[len(latencies) // 2] * 1000,
+        "change_p99_ms": latencies[-2] * 1000,
+        "change_messages": max(messages for _, messages in changes),
+        "nothing_to_do_seconds": idle_seconds,
+        "nothing_to_do_cpu_seconds": idle_cpu,
+    }
+
+
+def _change(bench: Bench, services: int, number: int) -> tuple[float, int]:
+    """One endpoint of one Service changes: from the event's bytes to the kernel's acknowledgement."""
+    raw = json.dumps(
+        objects.endpoint_slice(number % services, bench.endpoints, generation=1 + number // services)
+    ).encode()
+    started = time.perf_counter()
+    bench.runner.ring(bench.put_raw("EndpointSlice", raw))
+    report = bench.next_report()
+    return time.perf_counter() - started, report.messages
+
+
+def _compare_everything(bench: Bench) -> None:
+    bench.controller.begin_compare(())
+    while bench.controller.background() is not None:
+        report = bench.next_report()
+        if report.wrote or report.failures:
+            raise RuntimeError(f"nothing should have been to do: {report}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("services", type=int)
+    parser.add_argument("endpoints", type=int)
+    parser.add_argument("binding")
+    arguments = parser.parse_args()
+    print(json.dumps(measure(arguments.services, arguments.endpoints, arguments.binding)))
+
+
+if __name__ == "__main__":
+    main()
