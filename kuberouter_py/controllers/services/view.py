@@ -50,7 +50,8 @@ def node_view(
 ) -> NodeView:
     """node None: not known (yet); then its addresses are guessed from its links, so that ClusterIPs work at once."""
     local = {address: link.name for link in links if link.name != VIP_LINK for address, _ in link.addresses}
-    primary = _primary(node, links)
+    said = [*node.internal_ips, *node.external_ips] if node else _guessed(links)
+    primary = _first_of_each_family(said)
     pod_cidrs = node.pod_cidrs if node else ()
     bridges = _bridges(config, links, pod_cidrs)
     mode = _detect_mode(config, pod_cidrs)
@@ -61,7 +62,7 @@ def node_view(
     }.get(mode, "")
     return NodeView(
         name=name,
-        families=_families(config, node, primary),
+        families=_families(config, primary or _first_of_each_family(_guessed(links))),
         primary=primary,
         local=local,
         nodeport_addresses=_nodeport_addresses(config, primary, links),
@@ -76,22 +77,22 @@ def node_view(
     )
 
 
-def _primary(node: Node | None, links: Sequence[LinkState]) -> dict[int, bytes]:
-    """First InternalIP of each family, else first ExternalIP; without a Node object a link's first global address."""
-    if node is not None:
-        candidates: list[bytes] = [*node.internal_ips, *node.external_ips]
-    else:
-        candidates = [
-            address
-            for link in links
-            if link.up and link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS) and link.kind != "bridge"
-            for address, _ in link.addresses
-            if not is_link_local(address)
-        ]
-    primary: dict[int, bytes] = {}
-    for address in candidates:
-        primary.setdefault(family_of(address), address)
-    return primary
+def _guessed(links: Sequence[LinkState]) -> list[bytes]:
+    """Global addresses of links that may lead out of the node."""
+    return [
+        address
+        for link in links
+        if link.up and link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS) and link.kind != "bridge"
+        for address, _ in link.addresses
+        if not is_link_local(address)
+    ]
+
+
+def _first_of_each_family(addresses: Sequence[bytes]) -> dict[int, bytes]:
+    first: dict[int, bytes] = {}
+    for address in addresses:
+        first.setdefault(family_of(address), address)
+    return first
 
 
 def is_link_local(address: bytes) -> bool:
@@ -101,9 +102,9 @@ def is_link_local(address: bytes) -> bool:
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
-def _families(config: Config, node: Node | None, primary: Mapping[int, bytes]) -> tuple[int, ...]:
-    """--enable-ipv6 unset: on where the Node has an IPv6 address."""
-    ipv6 = config.enable_ipv6 if config.enable_ipv6 is not None else 6 in primary
+def _families(config: Config, addresses: Mapping[int, bytes]) -> tuple[int, ...]:
+    """--enable-ipv6 unset: on where the Node has an IPv6 address, or may have once it has any."""
+    ipv6 = config.enable_ipv6 if config.enable_ipv6 is not None else 6 in addresses
     return ((4,) if config.enable_ipv4 else ()) + ((6,) if ipv6 else ())
 
 

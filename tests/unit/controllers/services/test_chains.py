@@ -1,0 +1,136 @@
+"""The text of the fixed rules, by detector. Whether the kernel takes them: tests/kernel; whether packets do: the lab."""
+
+from __future__ import annotations
+
+import pytest
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.services.chains import SET_TYPES, chains, sets
+from kuberouter_py.controllers.services.view import NodeView
+from kuberouter_py.model.kernel import Chain, IpSet, Rules
+from tests.fakes.objects import cidr
+
+MASQUERADE = "-j CONNMARK --set-xmark 0x1000000/0x1000000"
+HEAD = (
+    "-m set ! --match-set krpy-svc-frontends-4 dst,dst -j RETURN",
+    "-j CONNMARK --set-xmark 0x2000000/0x2000000",
+    f"-m set --match-set krpy-svc-external-4 dst,dst {MASQUERADE}",
+)
+CLUSTER_IP = "-m set --match-set krpy-svc-clusterips-4 dst,dst"
+NODE_CIDRS = (cidr("10.244.1.0/24"), cidr("fd00:244:1::/64"))
+
+
+def rules(chain: str, view: NodeView | None = None, config: Config | None = None, family: int = 4) -> tuple[str, ...]:
+    found = {key.chain: content for key, content in chains(config or Config(), view or NodeView("n1"), family)}
+    return found[chain].rules
+
+
+@pytest.mark.parametrize(
+    ("view", "config", "middle"),
+    [
+        (NodeView("n1"), Config(), ()),
+        (
+            NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS),
+            Config(),
+            ("-s 10.244.1.0/24 -j ACCEPT", f"{CLUSTER_IP} {MASQUERADE}"),
+        ),
+        (
+            NodeView("n1", detector="ClusterCIDR", detector_cidrs=(cidr("10.0.0.0/9"), cidr("10.128.0.0/9"))),
+            Config(),
+            ("-s 10.0.0.0/9 -j ACCEPT", "-s 10.128.0.0/9 -j ACCEPT", f"{CLUSTER_IP} {MASQUERADE}"),
+        ),
+        # No range of this family: nobody could be told apart, so nobody is masqueraded.
+        (NodeView("n1", detector="NodeCIDR", detector_cidrs=(cidr("fd00:244:1::/64"),)), Config(), ()),
+        (
+            NodeView("n1", detector="BridgeInterface", detector_interface="cni0"),
+            Config(),
+            (f"! -i cni0 {CLUSTER_IP} {MASQUERADE}",),
+        ),
+        (
+            NodeView("n1", detector="InterfaceNamePrefix", detector_interface="veth+"),
+            Config(),
+            (f"! -i veth+ {CLUSTER_IP} {MASQUERADE}",),
+        ),
+        (
+            NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS),
+            Config(masquerade_all=True),
+            (f"{CLUSTER_IP} {MASQUERADE}",),
+        ),
+    ],
+)
+def test_what_is_marked_by_detector(view: NodeView, config: Config, middle: tuple[str, ...]) -> None:
+    assert rules("KRPY-SVC-NAT", view, config) == (*HEAD, *middle, "-j ACCEPT")
+
+
+def test_what_is_masqueraded() -> None:
+    assert rules("KRPY-SVC-MASQ") == (
+        "-m connmark --mark 0x1000000/0x1000000 -j MASQUERADE --random-fully",
+        "-m set --match-set krpy-svc-hairpin-4 dst,dst,src -j MASQUERADE --random-fully",
+        "-m set --match-set krpy-svc-vips-4 src -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully",
+    )
+
+
+def test_the_guard() -> None:
+    """S10.08: known pairs pass, then what keeps a network working; then NEW is refused, live connections are not."""
+    found = rules("KRPY-SVC-INPUT")
+    assert found[0] == "-m set --match-set krpy-svc-frontends-4 dst,dst -j ACCEPT"
+    assert found[1] == "-m set ! --match-set krpy-svc-vips-4 dst -j RETURN"
+    assert found[-1] == "-m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with icmp-port-unreachable"
+    assert [rule.split()[5] for rule in found[2:-1]] == [
+        "destination-unreachable",
+        "time-exceeded",
+        "parameter-problem",
+        "echo-request",
+        "echo-reply",
+    ]
+
+
+def test_the_guard_of_ipv6_lets_neighbour_discovery_through() -> None:
+    found = rules("KRPY-SVC-INPUT", family=6)
+    passed = {rule.split()[5] for rule in found[2:-1]}
+    assert passed >= {"packet-too-big", "neighbour-solicitation", "neighbour-advertisement", "echo-request"}
+    assert found[-1].endswith("--reject-with icmp6-port-unreachable")
+    assert all(rule.startswith("-p ipv6-icmp -m icmp6 --icmpv6-type ") for rule in found[2:-1])
+
+
+def test_without_the_guard_known_pairs_still_pass_a_host_firewall() -> None:
+    assert rules("KRPY-SVC-INPUT", config=Config(ipvs_permit_all=False)) == (
+        "-m set --match-set krpy-svc-frontends-4 dst,dst -j ACCEPT",
+    )
+
+
+def test_answers_pass_forward_only_for_our_connections() -> None:
+    assert rules("KRPY-SVC-FORWARD") == (
+        "-m connmark --mark 0x2000000/0x2000000 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    )
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_every_chain_is_jumped_to_first(family: int) -> None:
+    found = dict(chains(Config(), NodeView("n1"), family))
+    jumps = {(key.table, key.chain): content for key, content in found.items() if not key.chain.startswith("KRPY-")}
+    assert jumps == {
+        ("nat", "PREROUTING"): Rules(("-j KRPY-SVC-NAT",)),
+        ("nat", "OUTPUT"): Rules(("-j KRPY-SVC-NAT",)),
+        ("nat", "POSTROUTING"): Rules(("-j KRPY-SVC-MASQ",)),
+        ("filter", "INPUT"): Rules(("-j KRPY-SVC-INPUT",)),
+        ("filter", "FORWARD"): Rules(("-j KRPY-SVC-FORWARD",)),
+    }
+    ours = {key for key in found if key.chain.startswith("KRPY-")}
+    assert {f"-j {key.chain}" for key in ours} == {rule for content in jumps.values() for rule in content.rules}
+    assert Chain(family, "nat", "KRPY-SVC-NAT") in ours
+    assert all(len(key.chain) <= 28 for key in ours)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_rules_name_only_sets_that_are_made_and_no_packet_mark(family: int) -> None:
+    made = dict(sets(family))
+    assert made.keys() == {f"krpy-svc-{role}-{family}" for role in SET_TYPES}
+    assert all(isinstance(header, IpSet) and header.family == family for header in made.values())
+    assert all(header.maxelem >= 1_048_576 for header in made.values())
+    view = NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS)
+    for _, content in chains(Config(), view, family):
+        for rule in content.rules:
+            words = rule.split()
+            assert all(words[at + 1] in made for at, word in enumerate(words) if word == "--match-set")
+            assert "MARK" not in words  # ip_vs compares the whole packet mark
