@@ -131,7 +131,15 @@ class Chains:
         reason = self._view.lacking.get((flavour, family))
         if reason is not None:
             return {key: Refused(reason, missing=True) for key, rules in wanted.items() if rules is not None}
-        failed = self._halve(flavour, family, wanted) if wanted else {}
+        try:
+            return self._gain(flavour, family, wanted) if wanted else {}
+        except (
+            EdgeError
+        ) as error:  # nobody's guilt: the lock, the program; some of it may be done, all of it comes again
+            return dict.fromkeys(wanted, _refusal(error))
+
+    def _gain(self, flavour: Flavour, family: int, wanted: Wanted) -> dict[Chain, Refused]:
+        failed = self._halve(flavour, family, wanted)
         while len(failed) > 1:
             again: dict[Chain, Refused] = {}
             for key in failed:
@@ -145,8 +153,10 @@ class Chains:
         try:
             self._restore(flavour, family, wanted)
             return {}
+        except (Busy, Unavailable):
+            raise
         except EdgeError as error:
-            if len(wanted) == 1 or isinstance(error, Busy | Unavailable):
+            if len(wanted) == 1:
                 return dict.fromkeys(wanted, _refusal(error))
         failed: dict[Chain, Refused] = {}
         for part in _parts(wanted):
