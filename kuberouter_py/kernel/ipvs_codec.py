@@ -1,0 +1,344 @@
+"""IPVS in bytes: generic netlink messages both ways, and /proc/net/ip_vs.
+
+Pure functions over bytes; sockets and decisions are ipvs.py's, ipvsadm's notation is ipvs_notation.py's. Layouts:
+include/uapi/linux/ip_vs.h; which attributes a command must have, and of what size: net/netfilter/ipvs/ip_vs_ctl.c,
+ip_vs_genl_parse_service and _dest; the columns of /proc/net/ip_vs: ip_vs_info_seq_show there.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import struct
+import sys
+from binascii import unhexlify
+from typing import NamedTuple
+
+from kuberouter_py.kernel import netlink
+from kuberouter_py.model.kernel import (
+    PERSISTENT,
+    Destination,
+    DestinationKey,
+    Forwarding,
+    Protocol,
+    VirtualServer,
+    VirtualServerKey,
+)
+
+VERSION = 1
+NEW_SERVICE, SET_SERVICE, DEL_SERVICE, GET_SERVICE = 1, 2, 3, 4
+NEW_DEST, SET_DEST, DEL_DEST, GET_DEST = 5, 6, 7, 8
+SET_CONFIG, GET_CONFIG = 12, 13
+
+_SERVICE, _DEST = 1, 2  # IPVS_CMD_ATTR_*
+_TIMEOUT_TCP, _TIMEOUT_TCP_FIN, _TIMEOUT_UDP = 4, 5, 6
+_AF, _PROTOCOL, _ADDR, _PORT, _FWMARK, _SCHEDULER, _FLAGS, _TIMEOUT, _NETMASK = 1, 2, 3, 4, 5, 6, 7, 8, 9  # IPVS_SVC_*
+_PE_NAME, _STATS64 = 11, 12
+_ACTIVE, _INACTIVE, _PERSIST, _DEST_AF = 7, 8, 9, 11  # IPVS_DEST_ATTR_*; address 1, port 2
+
+_HASHED = 0x0002  # the kernel's own flag: "is in the table"
+ONE_PACKET = 0x0004  # of other people's servers; nothing of ours sets it
+# Not the kernel's: in what we read, "a persistence netmask or engine that nothing of ours sets". It makes the value
+# differ from every wanted one, so that adopting the server puts it right.
+UNUSUAL = 0x8000_0000
+
+# Key of a server by address as the kernel wants it: nested header, then family, protocol, address and port.
+_KEY = {
+    4: struct.Struct("=HHHHHxxHHHxxHH4sHH2sxx"),
+    16: struct.Struct("=HHHHHxxHHHxxHH16sHH2sxx"),
+}
+# Family and netmask: a v4 mask in network order; for IPv6 the prefix length as a native number (an address is EINVAL).
+_FAMILY = {4: (socket.AF_INET, 0xFFFF_FFFF), 16: (socket.AF_INET6, 128)}
+# A destination: nested header, address, port, forwarding, weight, upper and lower threshold (0: none), address family.
+_TARGET = {
+    4: struct.Struct("=HHHH4sHH2sxxHHIHHIHHIHHIHHHxx"),
+    16: struct.Struct("=HHHH16sHH2sxxHHIHHIHHIHHIHHHxx"),
+}
+_TARGET_KEY = {4: struct.Struct("=HHHH4sHH2sxxHHHxx"), 16: struct.Struct("=HHHH16sHH2sxxHHHxx")}
+
+
+class Service(NamedTuple):
+    """A server as the kernel lists it. key: None for one on a firewall mark."""
+
+    key: VirtualServerKey | None
+    mark: int
+    family: int
+    scheduler: str
+    flags: int
+    timeout: int
+
+
+class Connections(NamedTuple):
+    """Of one destination. persistent: affinity templates that lead to it."""
+
+    active: int
+    inactive: int
+    persistent: int
+
+
+class Timeouts(NamedTuple):
+    """Seconds that the kernel keeps an idle connection."""
+
+    tcp: int
+    tcp_fin: int
+    udp: int
+
+
+class Statistics(NamedTuple):
+    """Totals since the server was made, and the kernel's estimates a second."""
+
+    connections: int
+    packets_in: int
+    packets_out: int
+    bytes_in: int
+    bytes_out: int
+    connections_rate: int
+    packets_in_rate: int
+    packets_out_rate: int
+    bytes_in_rate: int
+    bytes_out_rate: int
+
+
+# -- Messages to the kernel --------------------------------------------------------------------------------------------
+
+
+class Messages:
+    """Packs messages for the generic netlink family with number `family`."""
+
+    def __init__(self, family: int) -> None:
+        self.family = family
+        self._heads: dict[tuple[int, int], bytes] = {}
+
+    def make(self, command: int, *parts: bytes, flags: int = 0) -> bytes:
+        return netlink.message(self.family, flags, netlink.generic_header(command, VERSION), *parts)
+
+    def server(self, command: int, key: VirtualServerKey, server: VirtualServer) -> bytes:
+        """NEW_SERVICE or SET_SERVICE. Every flag is set or cleared as the value says."""
+        netmask = _FAMILY[len(key.address)][1]
+        return self.make(
+            command,
+            netlink.nested(
+                _SERVICE,
+                server_key(key)[4:],
+                netlink.text(_SCHEDULER, server.scheduler),
+                netlink.attribute(_FLAGS, struct.pack("=II", server.flags & ~UNUSUAL, 0xFFFF_FFFF)),
+                netlink.u32(_TIMEOUT, server.timeout),
+                netlink.u32(_NETMASK, netmask),
+            ),
+        )
+
+    def delete(self, key: VirtualServerKey) -> bytes:
+        """The server; its destinations go with it."""
+        return self.pair(DEL_SERVICE, server_key(key), b"")
+
+    def pair(self, command: int, server: bytes, destination: bytes) -> bytes:
+        """A command on a destination of a server, from `server_key` and `target` or `target_key`."""
+        length = len(server) + len(destination)
+        head = self._heads.get((command, length))
+        if head is None:
+            whole = self.make(command, bytes(length))
+            head = self._heads[command, length] = whole[: len(whole) - length]
+        return head + server + destination
+
+    def list_servers(self) -> bytes:
+        return self.make(GET_SERVICE)
+
+    def get_server(self, key: VirtualServerKey) -> bytes:
+        return self.make(GET_SERVICE, server_key(key))
+
+    def list_destinations(self, key: VirtualServerKey) -> bytes:
+        return self.make(GET_DEST, server_key(key))
+
+    def set_timeouts(self, wanted: Timeouts) -> bytes:
+        """0 keeps the kernel's value."""
+        kinds = (_TIMEOUT_TCP, _TIMEOUT_TCP_FIN, _TIMEOUT_UDP)
+        return self.make(SET_CONFIG, *(netlink.u32(kind, value) for kind, value in zip(kinds, wanted, strict=True)))
+
+
+def server_key(key: VirtualServerKey) -> bytes:
+    """The nested attribute that names a server."""
+    size = len(key.address)
+    form = _KEY[size]
+    return form.pack(
+        *(form.size, _SERVICE | netlink.NLA_F_NESTED, 6, _AF, _FAMILY[size][0], 6, _PROTOCOL, key.protocol),
+        *(4 + size, _ADDR, key.address, 6, _PORT, key.port.to_bytes(2, "big")),
+    )
+
+
+def target(key: DestinationKey, destination: Destination) -> bytes:
+    """The nested attribute of a destination with its values, for NEW_DEST and SET_DEST."""
+    address, port = key
+    weight, forwarding = destination
+    size = len(address)
+    form = _TARGET[size]
+    return form.pack(
+        *(form.size, _DEST | netlink.NLA_F_NESTED, 4 + size, 1, address, 6, 2, port.to_bytes(2, "big")),
+        *(8, 3, forwarding, 8, 4, weight, 8, 5, 0, 8, 6, 0, 6, _DEST_AF, _FAMILY[size][0]),
+    )
+
+
+def target_key(key: DestinationKey) -> bytes:
+    """The nested attribute that names a destination, for DEL_DEST."""
+    size = len(key.address)
+    form = _TARGET_KEY[size]
+    return form.pack(
+        *(form.size, _DEST | netlink.NLA_F_NESTED, 4 + size, 1, key.address),
+        *(6, 2, key.port.to_bytes(2, "big"), 6, _DEST_AF, _FAMILY[size][0]),
+    )
+
+
+# -- Answers of the kernel ---------------------------------------------------------------------------------------------
+
+
+def parse_service(payload: memoryview) -> Service:
+    """One answer to GET_SERVICE. Raises ValueError for bytes that are none."""
+    found = _inside(payload, _SERVICE, last=_PE_NAME)
+    try:
+        size = 16 if _number(found[_AF]) == socket.AF_INET6 else 4
+        flags = _number(found[_FLAGS][:4])
+        persistent = bool(flags & PERSISTENT)
+        unusual = _PE_NAME in found or (persistent and _number(found[_NETMASK]) != _FAMILY[size][1])
+        key = None
+        if _ADDR in found:
+            port = int.from_bytes(found[_PORT], "big")
+            key = VirtualServerKey(_number(found[_PROTOCOL]), bytes(found[_ADDR][:size]), port)
+        return Service(
+            key=key,
+            mark=_number(found[_FWMARK]) if key is None else 0,
+            family=6 if size == 16 else 4,
+            scheduler=sys.intern(netlink.string(found[_SCHEDULER])),
+            flags=flags & ~_HASHED | (UNUSUAL if unusual else 0),
+            timeout=_number(found[_TIMEOUT]) if persistent else 0,
+        )
+    except KeyError as missing:
+        raise ValueError(f"an IPVS service without attribute {missing}") from None
+
+
+def parse_connections(payload: memoryview, family: int) -> tuple[DestinationKey, Destination, Connections]:
+    """One answer to GET_DEST of a server of that family. Raises ValueError for bytes that are none."""
+    found = _inside(payload, _DEST, last=_DEST_AF)
+    try:
+        size = 16 if (_number(found[_DEST_AF]) == socket.AF_INET6 if _DEST_AF in found else family == 6) else 4
+        key = DestinationKey(bytes(found[1][:size]), int.from_bytes(found[2], "big"))
+        destination = Destination(_number(found[4]), _forwarding(_number(found[3])))
+        counters = Connections(_number(found[_ACTIVE]), _number(found[_INACTIVE]), _number(found[_PERSIST]))
+        return key, destination, counters
+    except KeyError as missing:
+        raise ValueError(f"an IPVS destination without attribute {missing}") from None
+
+
+def parse_statistics(payload: memoryview) -> Statistics | None:
+    """The counters in one answer to GET_SERVICE; None where the kernel tells none (before Linux 4.0)."""
+    stats = _inside(payload, _SERVICE).get(_STATS64)
+    if stats is None:
+        return None
+    found = netlink.attributes(stats)
+    return Statistics(*(_number(found[kind]) if kind in found else 0 for kind in range(1, 11)))
+
+
+def parse_timeouts(payload: memoryview) -> Timeouts:
+    found = netlink.attributes(payload, 4)
+    kinds = (_TIMEOUT_TCP, _TIMEOUT_TCP_FIN, _TIMEOUT_UDP)
+    return Timeouts(*(_number(found[kind]) if kind in found else 0 for kind in kinds))
+
+
+def _inside(payload: memoryview, kind: int, last: int = 0) -> dict[int, memoryview]:
+    """The attributes inside the nested one, as far as number `last` (the counters after it are most of the bytes)."""
+    outer = netlink.attributes(payload, 4).get(kind)
+    if outer is None:
+        raise ValueError("an IPVS answer without its object")
+    found = {}
+    for number, value in netlink.each_attribute(outer):
+        if last and number > last:
+            break
+        found[number] = value
+    return found
+
+
+def _number(value: memoryview) -> int:
+    return int.from_bytes(value, sys.byteorder)
+
+
+def _forwarding(method: int) -> Forwarding:
+    """Local (1) is what old kernels made of a masqueraded destination on the node itself; bypass (4) has no address."""
+    method &= 7
+    return Forwarding(method) if method in (0, 2, 3) else Forwarding.MASQUERADE
+
+
+# -- /proc/net/ip_vs ---------------------------------------------------------------------------------------------------
+# The only place that tells all destinations at once: netlink wants one dump a server, 20 times slower. One server:
+#   TCP  0A600001:0050 rr persistent 10800 FFFFFFFF
+#     -> 0AF40001:1F90      Masq    1      0          0
+
+_FORWARDINGS = {b"Tunnel": Forwarding.TUNNEL, b"Route": Forwarding.DIRECT_ROUTE}
+_SERVERS = re.compile(rb"\n(?=\w)")
+_NAMES = {b"TCP": Protocol.TCP, b"UDP": Protocol.UDP, b"SCTP": Protocol.SCTP}
+
+_new = tuple.__new__
+
+Destinations = dict[DestinationKey, Destination]
+
+
+class _Ports(dict[bytes, int]):
+    def __missing__(self, text: bytes) -> int:
+        port = self[text] = int(text, 16)
+        return port
+
+
+class _Values(dict[bytes, Destination]):
+    """ "Masq    1      " → one value object. Raises ValueError where a weight was cut off (seven digits or more)."""
+
+    def __missing__(self, text: bytes) -> Destination:
+        if not text.endswith(b" "):
+            raise ValueError(text)
+        method, weight = text.split()
+        value = self[text] = Destination(int(weight), _FORWARDINGS.get(method, Forwarding.MASQUERADE))
+        return value
+
+
+def parse_table(data: bytes) -> tuple[dict[VirtualServerKey, Destinations], dict[int, Destinations]]:
+    """Destinations by server, and by firewall mark (the two families of one mark together: the file does not tell).
+
+    Raises ValueError for bytes that are no such table.
+    """
+    ports, values = _Ports(), _Values()
+    servers: dict[VirtualServerKey, Destinations] = {}
+    marks: dict[int, Destinations] = {}
+    for block in _SERVERS.split(data.rstrip(b"\n"))[2:]:
+        head, *rows = block.split(b"\n  -> ")
+        try:
+            # Fixed columns for IPv4: 8 of address, colon, 4 of port, 6 blank, 7 of method, 1, 6 of weight, 1. A tuple
+            # made so is what DestinationKey(...) makes, at half the price: a hundred thousand of them are made here.
+            found: Destinations = {
+                _new(DestinationKey, (unhexlify(row[:8]), ports[row[9:13]])): values[row[19:34]] for row in rows
+            }
+        except ValueError:
+            found = _slowly(rows, values)
+        protocol, where, _ = head.split(None, 2)
+        if protocol == b"FWM":
+            marks.setdefault(int(where, 16), {}).update(found)
+        else:
+            servers[VirtualServerKey(_protocol(protocol), *_endpoint(where))] = found
+    return servers, marks
+
+
+def _slowly(rows: list[bytes], values: _Values) -> Destinations:
+    """Rows whose columns are not where IPv4 has them: IPv6, and very large weights."""
+    found = {}
+    for row in rows:
+        where, method, weight, _ = row.split(None, 3)
+        found[_endpoint(where)] = values[method + b" " + weight + b" "]
+    return found
+
+
+def _endpoint(text: bytes) -> DestinationKey:
+    """ "0AF40001:1F90", or "[fd00:0000:...:0001]:1F90" with always all 32 digits."""
+    address, _, port = text.rpartition(b":")
+    packed = unhexlify(address.strip(b"[]").replace(b":", b""))
+    if len(packed) not in (4, 16):
+        raise ValueError(f"not an address of /proc/net/ip_vs: {text!r}")
+    return DestinationKey(packed, int(port, 16))
+
+
+def _protocol(name: bytes) -> int:
+    return _NAMES.get(name) or int(name.removeprefix(b"IP_"))
