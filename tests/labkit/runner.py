@@ -20,6 +20,7 @@ from tests.labkit.model import Scenario, Step
 from tests.labkit.play import Clock, MonotonicClock, Play, StepFailed
 from tests.labkit.ports import Cluster, LabError, World
 from tests.labkit.report import FileResult, Report, StepResult, describe, node_concerned
+from tests.labkit.traffic.exchange import Traffic
 from tests.labkit.world import NamespaceWorld
 
 Parts = Callable[[Scenario], tuple[World, Cluster]]
@@ -116,19 +117,22 @@ def _words(error: Exception) -> str:
     return "the lab itself failed:\n" + "".join(traceback.format_exception(error))
 
 
-def parts_of(scenario: Scenario) -> tuple[World, Cluster]:
-    return NamespaceWorld(scenario), cluster_for(scenario)
-
-
 def main(arguments: list[str]) -> int:
     job = json.loads(Path(arguments[0]).read_text())
     stream = sys.stderr if job["json"] else sys.stdout
     report = Report(lambda line: print(line, file=stream, flush=True))
+    traffic = Traffic.start()
+
+    def parts(scenario: Scenario) -> tuple[World, Cluster]:
+        cluster = cluster_for(scenario)  # first: its API server starts while the world is built
+        return NamespaceWorld(scenario, traffic), cluster
+
     for entry in job["files"]:
         scenario = scenarios.parse(entry["text"], Path(entry["file"]))
-        play_scenario(scenario, parts_of, report, MonotonicClock(), shell if job["keep"] else None)
+        play_scenario(scenario, parts, report, MonotonicClock(), shell if job["keep"] else None)
         results = [result.as_json() for result in report.files]
         Path(job["results"]).write_text(json.dumps(results))
+    traffic.end()
     return 0 if all(result.outcome == "passed" for result in report.files) else 1
 
 
