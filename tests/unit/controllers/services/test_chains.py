@@ -1,4 +1,4 @@
-"""The text of the fixed rules, by detector. Whether the kernel takes them: tests/kernel; whether packets do: the lab."""
+"""The text of the fixed rules, by detector. Whether the kernel takes them: tests/kernel; packets: the lab."""
 
 from __future__ import annotations
 
