@@ -159,4 +159,5 @@ def _kept() -> list[Path]:
     guest = os.environ.get("LAB_GUEST")
     if guest:
         wanted.add(Path(guest))
+    wanted |= {path.resolve() for path in wanted}  # a virtual environment may be a link to one elsewhere
     return sorted(path for path in wanted if any(path.is_relative_to(covered) for covered in COVERED))
