@@ -50,17 +50,27 @@ class Play:
         return tuple(self.scenario.nodes) if named is None else named
 
 
-def until(clock: Clock, look: Callable[[], str | None], within: float, lasting: float = 0.0) -> None:
+def dead_agents(play: Play) -> str:
+    """Which agents ended by themselves since this was last asked, as a sentence; "" for none."""
+    gone = sorted(node for node in play.running if not play.world.agent_alive(node))
+    play.running.difference_update(gone)
+    return f"the agent of {', '.join(gone)} ended by itself" if gone else ""
+
+
+def until(play: Play, look: Callable[[], str | None], within: float, lasting: float = 0.0) -> None:
     """Looks until `look` says None (it holds), at least once; then it must go on holding for `lasting` seconds.
 
-    Otherwise StepFailed with what it said last.
+    Otherwise StepFailed with what it said last. Nothing is waited for that a dead agent would have to do.
     """
+    clock = play.clock
     deadline = clock.now() + within
     while True:
         began = clock.now()
         wrong = look()
         if wrong is None:
             break
+        if dead := dead_agents(play):
+            raise StepFailed(f"{dead}; {wrong}")
         if clock.now() >= deadline:
             raise StepFailed(wrong)
         clock.pause(POLL)

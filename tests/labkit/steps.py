@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.labkit import steps_traffic
 from tests.labkit.model import Step
-from tests.labkit.play import Args, Play, StepFailed, until
+from tests.labkit.play import Args, Play, StepFailed, dead_agents, until
 from tests.labkit.ports import LabError
 
 RUN_TIMEOUT = 120.0  # of a command whose step gives no time: the lab kernel starts programs slowly
@@ -34,12 +34,6 @@ def perform(play: Play, step: Step) -> str:
     if dead := dead_agents(play):
         raise StepFailed(dead)
     return said
-
-
-def dead_agents(play: Play) -> str:
-    gone = sorted(node for node in play.running if not play.world.agent_alive(node))
-    play.running.difference_update(gone)
-    return f"the agent of {', '.join(gone)} ended by itself" if gone else ""
 
 
 # objects
@@ -98,7 +92,7 @@ def _run(play: Play, args: Args) -> str:
             wrong.append(f"exit status {status}, expected {args['status']}")
         return f"{'; '.join(wrong)}. The output:\n{shortened(output)}" if wrong else None
 
-    until(play.clock, look, args["within"] if args["judged"] else 0.0)
+    until(play, look, args["within"] if args["judged"] else 0.0)
     return "" if args["judged"] else said[0]
 
 
@@ -158,7 +152,7 @@ def _expect_status(play: Play, args: Args) -> str:
         ]
         return f"{'; '.join(wrong)}. The controller:\n{shortened(json.dumps(controller, indent=1))}" if wrong else None
 
-    until(play.clock, look, args["within"])
+    until(play, look, args["within"])
     return ""
 
 

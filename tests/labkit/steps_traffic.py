@@ -27,7 +27,7 @@ def probe(play: Play, args: Args) -> str:
         tries[:] = _try(play, args)
         return judge(args, tries)
 
-    until(play.clock, look, args["within"], args["for"])
+    until(play, look, args["within"], args["for"])
     return seen(tries)
 
 
@@ -123,7 +123,7 @@ def held(play: Play, args: Args) -> str:
             return f"expected backend {args['backend']}; seen {attempt.backend}"
         return None
 
-    until(play.clock, look, args["within"])
+    until(play, look, args["within"])
     return f"alive {_names([last[0].backend])}" if args["alive"] else f"dead ({last[0].outcome})"
 
 
@@ -168,9 +168,9 @@ def matrix(play: Play, args: Args) -> str:
         lines = table.beside(pods, expected, last)
         return f"{len(wrong)} of {len(expected)} cells differ\n" + "\n".join(f"      {line}" for line in lines)
 
-    until(play.clock, lambda: look(table.OPEN + table.CLOSED), args["within"])
+    until(play, lambda: look(table.OPEN + table.CLOSED), args["within"])
     if table.CLOSED in expected.values() and args["for"]:
-        until(play.clock, lambda: look(table.CLOSED), 0.0, args["for"])
+        until(play, lambda: look(table.CLOSED), 0.0, args["for"])
     return f"{sum(sign != table.UNJUDGED for sign in expected.values())} cells"
 
 
