@@ -49,7 +49,7 @@ class Difference(Protocol):
 def lines(plans: Mapping[str, Difference]) -> list[str]:
     """The commands of a plan, in its order: tables as given, additions and changes first, removals last and backwards.
 
-    Within a table by key, so that two runs can be compared.
+    Within a table by key, so that two runs can be compared, and so that each line can be run after those before it.
     """
     found: list[str] = []
     for table, plan in plans.items():
@@ -61,7 +61,7 @@ def lines(plans: Mapping[str, Difference]) -> list[str]:
                 found += told.add(key, plan.add[key])
     for table, plan in reversed(list(plans.items())):
         told = _NOTATIONS.get(table, _UNKNOWN)
-        for key in sorted(plan.remove, key=_order):
+        for key in sorted(plan.remove, key=_order, reverse=True):
             found += told.remove(key, plan.remove[key])
     return found
 
@@ -82,6 +82,8 @@ def _order(key: Any) -> tuple[int, Any]:
     """IPv4 before IPv6 where a key is an address or starts with one, else as the key itself sorts."""
     if isinstance(key, VirtualServerKey):
         return len(key.address), (key.address, key.protocol, key.port)
+    if isinstance(key, Chain):  # jumps grow after, and go before, the chains that they lead to
+        return int(key.chain in _BUILT_IN), key
     return (len(key), key) if isinstance(key, bytes) else (0, key)
 
 

@@ -214,9 +214,9 @@ def test_chains_and_jumps() -> None:
         "ip6tables -t filter -A INPUT -j KRPY-SVC-INPUT",
     ]
     assert told("iptables", Plan(remove={own: Rules(()), hook: old})) == [
+        "ip6tables -t filter -D INPUT -j KRPY-SVC-OLD",
         "iptables -t nat -F KRPY-SVC-NAT",
         "iptables -t nat -X KRPY-SVC-NAT",
-        "ip6tables -t filter -D INPUT -j KRPY-SVC-OLD",
     ]
 
 
