@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from tests.labkit import wires
+from tests.labkit import own_network, wires
 from tests.labkit.modules import MODULES
 from tests.labkit.ports import LabError
 
@@ -42,7 +42,7 @@ class Job:
     cwd: Path = field(default_factory=Path.cwd)
     env: Mapping[str, str] = field(default_factory=dict)
     writable: Sequence[Path] = ()  # existing directories whose writes reach the host
-    tap: bool = False  # a link to the host: call own_network.enter() first
+    tap: bool = False  # a link to the host, where own_network.enter() could make one
     memory: str = "2G"
     timeout: float = 1800.0
     interactive: bool = False  # our terminal becomes the command's; else its output is streamed to ours
@@ -103,7 +103,7 @@ class UserModeLinux:
 
     def _arguments(self, job: Job) -> list[str]:
         console = "con1=fd:0,fd:1" if job.interactive else "con1=null"
-        network = [f"vec0:transport=tap,ifname={wires.TAP},depth=128,gro=1"] if job.tap else []
+        network = [f"vec0:transport=tap,ifname={wires.TAP},depth=128,gro=1"] if job.tap and own_network.has_tap() else []
         return [
             f"mem={job.memory}", "rootfstype=hostfs", "rw", f"init={job.workdir / 'init'}",
             "con=null", "con0=null,fd:2", console, "quiet", "umid=lab", f"uml_dir={job.workdir}/", *network,
@@ -119,7 +119,7 @@ def write_scripts(job: Job, modules: Path | str, *, link: str) -> None:
         "LAB_LOAD": " ".join(MODULES),
         "LAB_WRITABLE": "\n".join(map(str, writable)),
         "LAB_ADDRESS": f"{wires.GUEST_ADDRESS}/{wires.WIRE_PREFIX}",
-        "LAB_LINK": link if job.tap else "",
+        "LAB_LINK": link if job.tap and own_network.has_tap() else "",
         "LAB_JOB": str(workdir),
         "LAB_CWD": str(job.cwd),
         "LAB_INTERACTIVE": "1" if job.interactive else "",

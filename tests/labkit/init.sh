@@ -6,11 +6,13 @@
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 version=$(uname -r)
 
+# Started by a user, root's files are somebody else's in here, and a setuid mount would run as them.
+setpriv --no-new-privs mount -o remount,nosuid /
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
 grep -qw overlay /proc/filesystems || insmod "$LAB_MODULES/kernel/fs/overlayfs/overlay.ko"
 mkdir -p /run/up /run/work /run/new
-mount -t overlay -o lowerdir=/,upperdir=/run/up,workdir=/run/work overlay /run/new
+mount -t overlay -o nosuid,lowerdir=/,upperdir=/run/up,workdir=/run/work overlay /run/new
 mount -t proc proc /run/new/proc
 mount -t sysfs sysfs /run/new/sys
 mount -t cgroup2 cgroup2 /run/new/sys/fs/cgroup
