@@ -162,7 +162,7 @@ def check_annotations(pod: Pod) -> None:
             known = ANNOTATIONS.get(key.removeprefix("lab/"))
             if known is None:
                 raise LabError(f"annotation {key}: the lab knows lab/{', lab/'.join(ANNOTATIONS)}")
-            if known and value not in known:
+            if known and value is not None and value not in known:  # null: a patch takes it away
                 raise LabError(f"annotation {key}: {value!r}: it must be one of {', '.join(known)}")
 
 
