@@ -208,6 +208,14 @@ class Config:
         values.WHOLE_SECONDS, 3600.0, "conntrack's timeout for TCP connections in CLOSE_WAIT; 0: as it is", group=KERNEL
     )
 
+    proc_sys: str = _option(
+        values.DIRECTORY,
+        "/proc/sys",
+        "where the kernel's settings can be written; a container sees its own /proc/sys read-only and mounts the node's "
+        "somewhere else",
+        group=KERNEL,
+    )
+
     health_addr: str = _option(values.ADDRESS, "", "address of /healthz, /livez, /readyz; empty: all", group=OBSERVE)
     health_port: int = _option(values.PORT, 20244, "their port; 0: off", group=OBSERVE)
     proxy_healthz_addr: str = _option(

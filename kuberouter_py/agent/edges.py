@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from kuberouter_py.config import Config
@@ -46,7 +47,7 @@ class ServicesEdges:
 
     def __init__(self, config: Config, *, load_modules: bool = True) -> None:
         self.missing_modules = command.load_modules(MODULES) if load_modules else {}
-        self.sysctls = Sysctls("services")
+        self.sysctls = Sysctls("services", root=Path(config.proc_sys))
         self.sets = Sets(SERVICES_SETS)
         self.members = Members(SERVICES_SETS)
         self.chains = Chains(SERVICES_CHAINS, cast(Any, config.iptables_backend))

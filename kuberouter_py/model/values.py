@@ -211,6 +211,11 @@ def _check_url_path(text: str) -> None:
         raise ValueError(f'"{text}" is not a path like /metrics')
 
 
+def _check_absolute(text: str) -> None:
+    if not text.startswith("/"):
+        raise ValueError(f'"{text}" is not an absolute path')
+
+
 def _check_socket_path(text: str) -> None:
     # sun_path holds 108 bytes with its NUL (unix(7))
     if not text.startswith("/") or len(text.encode()) > 107:
@@ -243,4 +248,5 @@ NODE_NAME = checked(TEXT, _check_node_name, metavar="NAME")
 LINK_NAME = checked(TEXT, _check_link_name, metavar="NAME")
 URL = checked(TEXT, _check_url, metavar="URL")
 URL_PATH = _required(replace(TEXT, metavar="PATH"), _check_url_path)
+DIRECTORY = _required(replace(TEXT, metavar="DIR"), _check_absolute)
 SOCKET_PATH = _required(replace(TEXT, metavar="PATH"), _check_socket_path)
