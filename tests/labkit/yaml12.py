@@ -63,6 +63,23 @@ class CoreLoader(Reader, Scanner, Parser, Composer, CoreResolver):
         Composer.__init__(self)
         CoreResolver.__init__(self)
 
+    def scan_to_next_token(self) -> None:
+        """As PyYAML's, but tabs separate tokens too; they still do not indent."""
+        if self.index == 0 and self.peek() == "\ufeff":
+            self.forward()
+        indenting = self.column == 0
+        while True:
+            while self.peek() == " " or (self.peek() == "\t" and (self.flow_level or not indenting)):
+                self.forward()
+            if self.peek() == "#":
+                while self.peek() not in "\0\r\n\x85\u2028\u2029":
+                    self.forward()
+            if not self.scan_line_break():
+                return
+            indenting = True
+            if not self.flow_level:
+                self.allow_simple_key = True
+
 
 def documents(text: str, file: Path | str, first_line: int = 1, key: str = "") -> list[Field]:
     """Every document of `text` that is not empty; `first_line` is where the text itself begins in `file`."""

@@ -26,6 +26,11 @@ def test_core_schema(text: str, value: object) -> None:
     assert type(found) is type(value)
 
 
+def test_tabs_separate_but_do_not_indent() -> None:
+    (document,) = documents("a:\t{b: 1,\n\tc: 2}\t# three\nd:\t4\t\n", "f.yaml")
+    assert document.plain() == {"a": {"b": 1, "c": 2}, "d": 4}
+
+
 def test_keys_are_words() -> None:
     (document,) = documents("on: 1\n80: 2\nnull: 3\n", "f.yaml")
     assert document.plain() == {"on": 1, "80": 2, "null": 3}
