@@ -83,16 +83,23 @@ class _HeadMetadata(Named, gc=False):
 
 
 class _HeadJson(msgspec.Struct, gc=False):
-    metadata: _HeadMetadata
+    metadata: _HeadMetadata | None = None
+    kind: str | None = None
+    apiVersion: str | None = None
+
+
+class _IdentityJson(msgspec.Struct, gc=False):
+    metadata: Named | None = None
     kind: str | None = None
     apiVersion: str | None = None
 
 
 _HEAD = msgspec.json.Decoder(_HeadJson)
+_IDENTITY = msgspec.json.Decoder(_IdentityJson)
 
 
 class Head(NamedTuple):
-    """What any object says of itself, whatever its kind. name and namespace as they stand there."""
+    """What any object says of itself, whatever its kind, as it stands there; "" for what is absent."""
 
     api_version: str
     kind: str
@@ -109,19 +116,24 @@ class Head(NamedTuple):
 
 def head(raw: bytes | msgspec.Raw) -> Head:
     """Only what is common to all objects: of a bookmark, a deleted object, a manifest. Raises DecodeError."""
+    json: _HeadJson | _IdentityJson
     try:
-        json = _HEAD.decode(raw)
+        try:
+            json = _HEAD.decode(raw)
+        except msgspec.ValidationError:
+            json = _IDENTITY.decode(raw)  # labels that are no texts leave the name readable
     except (ValueError, RecursionError) as error:
         raise DecodeError(_words(error)) from None
-    about = json.metadata
+    about = json.metadata or Named()
+    labels, annotations = (about.labels, about.annotations) if isinstance(about, _HeadMetadata) else (None, None)
     return Head(
         json.apiVersion or "",
         json.kind or "",
         about.name or "",
         about.namespace or "",
         about.resourceVersion or "",
-        about.labels or {},
-        about.annotations or {},
+        labels or {},
+        annotations or {},
     )
 
 

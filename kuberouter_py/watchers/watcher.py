@@ -292,6 +292,8 @@ class Watcher:
             self._reconnects += 1
         stream = self._api.stream(self._url(), query, seconds + DEADLINE_SLACK)
         self._stream = stream
+        if not initial:
+            self._last_error = ""
         try:
             if self._stopping.is_set():
                 return 0.0
@@ -318,8 +320,6 @@ class Watcher:
             self._put(heard)
         self._watch_failures = 0
         self._last_event = self._now()
-        if self._listing is None:
-            self._last_error = ""
 
     def _bookmark(self, heard: Event) -> None:
         try:

@@ -1,0 +1,60 @@
+"""Everything that is heard of the cluster, as one thing to start, to wait for and to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kuberouter_py.watchers.api import ApiClient
+from kuberouter_py.watchers.broadcaster import Broadcaster
+from kuberouter_py.watchers.cache import Cache
+from kuberouter_py.watchers.kinds import Kind
+from kuberouter_py.watchers.manifests import ManifestFolder
+from kuberouter_py.watchers.status import WatchStatus
+from kuberouter_py.watchers.watcher import Watcher
+
+STOP_SECONDS = 2.0  # for all threads together; one that still connects dies with the process
+
+
+class Watchers:
+    """source: an API server, or a folder of manifests. kinds: those that a running controller reads (kinds.py).
+
+    Subscribe before start(). Raises Unavailable where the folder cannot be read. A source is closed with its watchers.
+    """
+
+    def __init__(self, source: ApiClient | Path, kinds: Sequence[Kind], broadcaster: Broadcaster, cache: Cache) -> None:
+        self._kinds = [kind.name for kind in kinds]
+        self._cache = cache
+        self._api = source if isinstance(source, ApiClient) else None
+        self._parts: Sequence[Watcher | ManifestFolder]
+        if isinstance(source, ApiClient):
+            self._parts = [Watcher(source, kind, cache, broadcaster) for kind in kinds]
+            self.source = source.server
+        else:
+            self._parts = [ManifestFolder(source, kinds, cache, broadcaster)]
+            self.source = f"manifests in {source}"
+
+    def start(self) -> None:
+        for part in self._parts:
+            part.start()
+
+    def stop(self) -> None:
+        """Everything ends at once; who waits for an answer gets none."""
+        for part in self._parts:
+            part.stop()
+        if self._api:
+            self._api.close()
+        for part in self._parts:
+            part.join(STOP_SECONDS / len(self._parts))
+
+    def wait_synced(self, timeout: float | None = None) -> bool:
+        """Wait until every kind's first list is complete, at most that many seconds. Whether they are."""
+        return self._cache.wait_synced(self._kinds, timeout)
+
+    def status(self) -> Sequence[WatchStatus]:
+        """One for each kind; of a folder also one for its files."""
+        return [
+            status
+            for part in self._parts
+            for status in (part.status() if isinstance(part, ManifestFolder) else [part.status()])
+        ]
