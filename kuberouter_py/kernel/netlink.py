@@ -180,8 +180,10 @@ class Batch:
                 self._open.close()
                 self._open = None
 
-    def send(self, messages: Sequence[bytes]) -> dict[int, int]:
+    def send(self, messages: Sequence[bytes], details: dict[int, bytes] | None = None) -> dict[int, int]:
         """Send all, in order; index → errno of those that failed. The others are done. Never raises for one of them.
+
+        details: takes, for each failed one, what the kernel's answer repeats of it (struct nlmsgerr after the number).
 
         A failure of the socket itself counts for every message it concerns. Where answers got lost (ENOBUFS), messages
         are sent a second time: they must be idempotent up to EEXIST and ENOENT, which a caller has to expect anyway.
@@ -191,7 +193,7 @@ class Batch:
             first = 0
             while first < len(messages):
                 last = _end_of_batch(messages, first, BATCH_MESSAGES)
-                self._send_safely(messages, first, last, failed)
+                self._send_safely(messages, first, last, failed, details)
                 first = last
         return failed
 
@@ -224,21 +226,27 @@ class Batch:
                 raise Unavailable(f"netlink protocol {self._protocol}: {error.strerror}") from error
         return self._open
 
-    def _send_safely(self, messages: Sequence[bytes], first: int, last: int, failed: dict[int, int]) -> None:
+    def _send_safely(
+        self, messages: Sequence[bytes], first: int, last: int, failed: dict[int, int], details: dict[int, bytes] | None
+    ) -> None:
         try:
-            self._exchange(messages, first, last, failed)
+            for index, code, repeated in self._exchange(messages, first, last):
+                failed[index] = code
+                if details is not None:
+                    details[index] = repeated
         except Unavailable:
             failed.update(dict.fromkeys(range(first, last), errno.EPROTONOSUPPORT))
         except OSError as error:
             number = error.errno or errno.EIO
             if number == errno.ENOBUFS and last - first > 1:
                 middle = (first + last) // 2
-                self._send_safely(messages, first, middle, failed)
-                self._send_safely(messages, middle, last, failed)
+                self._send_safely(messages, first, middle, failed, details)
+                self._send_safely(messages, middle, last, failed, details)
             else:
                 failed.update(dict.fromkeys(range(first, last), number))
 
-    def _exchange(self, messages: Sequence[bytes], first: int, last: int, failed: dict[int, int]) -> None:
+    def _exchange(self, messages: Sequence[bytes], first: int, last: int) -> Iterator[tuple[int, int, bytes]]:
+        """Those that failed, as (index, errno, what the answer repeats of the message)."""
         channel = self._socket()
         base = self._take_sequence(last - first)
         data = bytearray().join(messages[first:last])
@@ -256,7 +264,7 @@ class Batch:
                     continue
                 code = -_ERROR.unpack_from(payload)[0]
                 if code:
-                    failed[first + number - base] = code
+                    yield first + number - base, code, bytes(payload[4:])
                 if number == final:
                     return
 

@@ -1,0 +1,254 @@
+"""ipsets: the sets of one controller, and their members, read whole and written as differences.
+
+Owns the order of the messages and what an answer means for its set or member. Bytes and words are ipset_codec.py's;
+which sets there are is decided elsewhere. A controller sees only the sets whose names start with its prefix: the others
+belong to somebody else and are neither read nor written. Nothing announces changes of a set: only `read` finds them.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from errno import EEXIST, EINVAL, ENOENT, EOPNOTSUPP
+
+from kuberouter_py.kernel import ipset_codec as codec
+from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
+from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
+from kuberouter_py.model.names import SET_PREFIX
+from kuberouter_py.ports import Actual, EdgeError, Plan, Refused, Unavailable
+
+
+class Sets:
+    """ports.Table[str, IpSet]: the sets' headers, by name. Options that we never give a set show in its type."""
+
+    name = "ipsets"
+
+    def __init__(self, prefix: str = SET_PREFIX) -> None:
+        self._prefix = _checked(prefix)
+        self._batch = Batch(NETLINK_NETFILTER)
+        self._revisions: dict[tuple[str, int], int] = {}
+
+    @property
+    def sent(self) -> int:
+        """Netlink messages sent since the start."""
+        return self._batch.sent
+
+    def read(self) -> Actual[str, IpSet]:
+        """Raises Unavailable without ip_set, Busy."""
+        return Actual({header.name: _value(header) for header in _headers(self._batch, self._prefix)})
+
+    def apply(self, plan: Plan[str, IpSet]) -> dict[str, Refused]:
+        """Creates, then replaces, then destroys. A set with another header is replaced under its rules: a new one takes
+        its members and its place, where the kernel can swap the two (equal type and family).
+        """
+        refused: dict[str, Refused] = {}
+        wanted = {**plan.add, **{name: new for name, (_, new) in plan.change.items()}}
+        for name, header in wanted.items():
+            reason = self._guarded(name, header)
+            if reason is not None:
+                refused[name] = reason
+        for name in plan.remove:
+            reason = self._guarded(name, None)
+            if reason is not None:
+                refused[name] = reason
+        return refused
+
+    def close(self) -> None:
+        self._batch.close()
+
+    def _guarded(self, name: str, wanted: IpSet | None) -> Refused | None:
+        if not name.startswith(self._prefix):
+            return Refused(f"set {name} does not start with {self._prefix}: not ours to write")
+        try:
+            return self._destroy(name) if wanted is None else self._create(name, wanted)
+        except (EdgeError, ValueError) as error:
+            return Refused(str(error))
+
+    def _create(self, name: str, wanted: IpSet) -> Refused | None:
+        try:
+            revision = self._revision(wanted)
+        except Unavailable as error:
+            return Refused(str(error), missing=True)
+        number = self._one(codec.create(name, wanted, revision))
+        if number == EEXIST:
+            return self._replace(name, wanted)
+        return Refused(f"{codec.set_text(name, wanted)}: {codec.error_text(number)}") if number else None
+
+    def _replace(self, name: str, wanted: IpSet) -> Refused | None:
+        present = next((each for each in _headers(self._batch, name) if each.name == name), None)
+        if present is None or (present.type, present.family) != (wanted.type, wanted.family):
+            return self._destroy(name) or self._create_new(name, wanted)
+        spare = f"{self._prefix}swap-{zlib.crc32(name.encode()):08x}"
+        refused = self._destroy(spare) or self._create_new(spare, wanted)
+        if refused is not None:
+            return refused
+        members = [SetMember(spare, entry) for entry in _entries(self._batch, present)]
+        lost = _write(self._batch, codec.ADD, members)
+        number = self._one(codec.swap(spare, name))
+        left = self._destroy(spare)
+        if number:
+            return Refused(f"swap {spare} {name}: {codec.error_text(number)}")
+        return left or next(iter(lost.values()), None)
+
+    def _create_new(self, name: str, wanted: IpSet) -> Refused | None:
+        number = self._one(codec.create(name, wanted, self._revision(wanted)))
+        return Refused(f"{codec.set_text(name, wanted)}: {codec.error_text(number)}") if number else None
+
+    def _destroy(self, name: str) -> Refused | None:
+        number = self._one(codec.destroy(name))
+        if number in (0, ENOENT):
+            return None
+        reason = "in use by a rule" if number == codec.ERR_BUSY else codec.error_text(number)
+        return Refused(f"destroy {name}: {reason}")
+
+    def _revision(self, wanted: IpSet) -> int:
+        """Raises Unavailable where the kernel lacks the type."""
+        key = (wanted.type, wanted.family)
+        if key not in self._revisions:
+            try:
+                answers = self._batch.request(codec.ask_type(*key))
+            except NetlinkError as error:
+                module = "ip_set_" + wanted.type.split(" ")[0].replace(":", "_").replace(",", "")
+                raise Unavailable(
+                    f"this kernel has no ipset type {wanted.type} for IPv{wanted.family} (module {module}): "
+                    f"{codec.error_text(error.errno)}"
+                ) from error
+            self._revisions[key] = codec.parse_revision(answers[0], wanted.type)
+        return self._revisions[key]
+
+    def _one(self, message: bytes) -> int:
+        """Its errno, 0 when done."""
+        return self._batch.send([message]).get(0, 0)
+
+
+class Members:
+    """ports.Table[SetMember, None]: the members of all sets of one prefix."""
+
+    name = "set members"
+
+    def __init__(self, prefix: str = SET_PREFIX) -> None:
+        self._prefix = _checked(prefix)
+        self._batch = Batch(NETLINK_NETFILTER)
+
+    @property
+    def sent(self) -> int:
+        """Netlink messages sent since the start."""
+        return self._batch.sent
+
+    def read(self) -> Actual[SetMember, None]:
+        """One dump a set. Raises Unavailable without ip_set, Busy."""
+        found: dict[SetMember, None] = {}
+        for header in list(_headers(self._batch, self._prefix)):
+            name = header.name
+            found.update(dict.fromkeys([SetMember(name, entry) for entry in _entries(self._batch, header)]))
+        return Actual(found)
+
+    def entries(self, name: str) -> list[SetEntry]:
+        """Of one set; none where the set is missing. Raises Unavailable, Busy."""
+        header = next((each for each in _headers(self._batch, name) if each.name == name), None)
+        return [] if header is None else list(_entries(self._batch, header))
+
+    def apply(self, plan: Plan[SetMember, None]) -> dict[SetMember, Refused]:
+        """Adds, then removes. What found its set full is tried once more when the removed ones have made room."""
+        refused = {
+            member: Refused(f"set {member.set} does not start with {self._prefix}: not ours to write")
+            for member in (*plan.add, *plan.remove)
+            if not member.set.startswith(self._prefix)
+        }
+        not_added = _write(self._batch, codec.ADD, (member for member in plan.add if member not in refused))
+        not_removed = _write(self._batch, codec.DEL, (member for member in plan.remove if member not in refused))
+        if not_added and plan.remove:
+            not_added = _write(self._batch, codec.ADD, not_added)
+        return refused | not_added | not_removed
+
+    def close(self) -> None:
+        self._batch.close()
+
+
+def _checked(prefix: str) -> str:
+    if not prefix.startswith(SET_PREFIX):
+        raise ValueError(f"prefix {prefix!r} of ipsets does not start with {SET_PREFIX!r}")
+    return prefix
+
+
+def _value(header: codec.Header) -> IpSet:
+    return IpSet(f"{header.type} {header.options}".rstrip(), header.family, header.maxelem)
+
+
+def _headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
+    try:
+        answers = batch.dump(codec.list_headers())
+    except NetlinkError as error:
+        if error.errno in (EINVAL, EOPNOTSUPP):
+            raise Unavailable("this kernel offers no ipset; on the host, try: modprobe ip_set") from error
+        raise
+    for payload in answers:
+        header = codec.parse_header(payload)
+        if header is not None and header.name.startswith(prefix):
+            yield header
+
+
+def _entries(batch: Batch, header: codec.Header) -> Iterator[SetEntry]:
+    """None for a set that went away since its header was read."""
+    try:
+        answers = batch.dump(codec.list_members(header.name))
+    except NetlinkError as error:
+        if error.errno != ENOENT:
+            raise
+        return
+    for payload in answers:
+        yield from codec.parse_members(payload, header)
+
+
+def _write(batch: Batch, command: int, members: Iterable[SetMember]) -> dict[SetMember, Refused]:
+    """Many entries a message. Where the kernel stopped at one, those after it follow one by one."""
+    by_set: dict[str, list[SetEntry]] = {}
+    for name, entry in members:
+        by_set.setdefault(name, []).append(entry)
+    refused: dict[SetMember, Refused] = {}
+    rest: list[SetMember] = []
+    pieces: list[tuple[str, Sequence[SetEntry]]] = []
+    messages: list[bytes] = []
+    for name, piece in _pieces(by_set):
+        try:
+            messages.append(codec.members(command, name, piece))
+            pieces.append((name, piece))
+        except (KeyError, IndexError, ValueError, OverflowError):
+            rest += [SetMember(name, entry) for entry in piece]
+    details: dict[int, bytes] = {}
+    for index, number in batch.send(messages, details).items():
+        name, piece = pieces[index]
+        line = codec.refused_line(details.get(index, b""))
+        stopped = piece[line - 1 : line] if line else piece  # the whole message: the set is missing
+        for entry in stopped:
+            _refuse(refused, command, SetMember(name, entry), number)
+        rest += [SetMember(name, entry) for entry in piece[line:]] if line else []
+    _write_singly(batch, command, rest, refused)
+    return refused
+
+
+def _pieces(by_set: Mapping[str, Sequence[SetEntry]]) -> Iterator[tuple[str, Sequence[SetEntry]]]:
+    for name, entries in by_set.items():
+        for start in range(0, len(entries), codec.ENTRIES_A_MESSAGE):
+            yield name, entries[start : start + codec.ENTRIES_A_MESSAGE]
+
+
+def _write_singly(batch: Batch, command: int, members: Sequence[SetMember], refused: dict[SetMember, Refused]) -> None:
+    messages, sent = [], []
+    for member in members:
+        try:
+            messages.append(codec.member(command, *member))
+            sent.append(member)
+        except (KeyError, IndexError, ValueError, OverflowError):
+            refused[member] = Refused(f"{member.set}: no member of an ipset: {member.entry}")
+    for index, number in batch.send(messages).items():
+        _refuse(refused, command, sent[index], number)
+
+
+def _refuse(refused: dict[SetMember, Refused], command: int, member: SetMember, number: int) -> None:
+    if number == ENOENT:
+        if command == codec.ADD:
+            refused[member] = Refused(f"set {member.set} is missing")
+        return
+    verb = "add" if command == codec.ADD else "del"
+    refused[member] = Refused(f"{verb} {member.set} {codec.entry_text(member.entry)}: {codec.error_text(number)}")
