@@ -211,7 +211,7 @@ class Config:
     proc_sys: str = _option(
         values.DIRECTORY,
         "/proc/sys",
-        "where the kernel's settings can be written; a container sees its own /proc/sys read-only and mounts the node's "
+        "where the kernel's settings can be written; a container sees its own read-only and mounts the node's "
         "somewhere else",
         group=KERNEL,
     )

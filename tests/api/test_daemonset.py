@@ -1,0 +1,119 @@
+"""The manifests in daemonset/ against a real API server: taken as they are, with rights that are enough and no more."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import kuberouter_py
+from kuberouter_py.config import Config, texts_of_environment
+from kuberouter_py.watchers import kinds
+from kuberouter_py.watchers.kinds import Kind
+from tests.api.conftest import RealControlPlane
+from tests.labkit.account import RBAC_KINDS
+from tests.labkit.controlplane import programs_directory
+
+DAEMONSET = Path(__file__).parent.parent.parent / "daemonset"
+SERVICE_PROXY, ALL_FEATURES = "kuberouter-py-service-proxy.yaml", "kuberouter-py-all-features.yaml"
+ACCOUNT = "system:serviceaccount:kube-system:kuberouter-py"
+OF_SERVICES = (kinds.SERVICES, kinds.ENDPOINT_SLICES, kinds.NODES, kinds.SERVICE_CIDRS)
+OF_ALL = (*OF_SERVICES, kinds.PODS, kinds.NAMESPACES, kinds.NETWORK_POLICIES)
+
+both = pytest.mark.parametrize("name", [SERVICE_PROXY, ALL_FEATURES])
+
+
+def documents(name: str) -> dict[str, dict[str, Any]]:
+    """By kind; each kind once."""
+    return {each["kind"]: each for each in yaml.safe_load_all((DAEMONSET / name).read_text())}
+
+
+def container(name: str) -> dict[str, Any]:
+    [found] = documents(name)["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    assert isinstance(found, dict)
+    return found
+
+
+@both
+def test_the_api_server_takes_it(control_plane: RealControlPlane, name: str) -> None:
+    command: list[str | Path] = [
+        programs_directory() / "kubectl", "--kubeconfig", control_plane.kubeconfig, "apply", "--server-side",
+        "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", DAEMONSET / name,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == len(documents(name))
+
+
+@both
+def test_its_pod_is_taken_and_critical(control_plane: RealControlPlane, name: str) -> None:
+    """The DaemonSet's template as the Pod that its controller would make: here admission has its say."""
+    template = documents(name)["DaemonSet"]["spec"]["template"]
+    pod = {"apiVersion": "v1", "kind": "Pod", **template, "metadata": {"name": "agent", **template["metadata"]}}
+    path = "/api/v1/namespaces/kube-system/pods?dryRun=All&fieldValidation=Strict"
+    made = control_plane.client.request("POST", path, pod)
+    assert made["spec"]["priority"] == 2000001000
+    assert made["spec"]["hostNetwork"] is True
+    assert made["spec"]["dnsPolicy"] == "Default"
+
+
+@pytest.mark.parametrize(("name", "read"), [(SERVICE_PROXY, OF_SERVICES), (ALL_FEATURES, OF_ALL)])
+def test_its_rights_are_enough_and_no_more(control_plane: RealControlPlane, name: str, read: tuple[Kind, ...]) -> None:
+    for document in documents(name).values():
+        if document["kind"] in RBAC_KINDS:
+            control_plane.objects.apply(document)
+    for kind in OF_ALL:
+        allowed = {may(control_plane, verb, *resource(kind)) for verb in ("get", "list", "watch")}
+        assert allowed == {kind in read}, kind.name
+    for verb, group, plural, expected in (
+        ("create", "", "events", True),
+        ("patch", "", "events", True),
+        ("list", "", "secrets", False),
+        ("update", "", "services", False),
+        ("patch", "", "nodes", False),
+    ):
+        assert may(control_plane, verb, group, plural) is expected, (verb, plural)
+
+
+def resource(kind: Kind) -> tuple[str, str]:
+    """Group and plural of the newest version: of /apis/GROUP/VERSION/PLURAL, or /api/VERSION/PLURAL."""
+    parts = kind.paths[0].strip("/").split("/")
+    return parts[1] if parts[0] == "apis" else "", parts[-1]
+
+
+def may(control_plane: RealControlPlane, verb: str, group: str, plural: str) -> bool:
+    review = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": ACCOUNT, "resourceAttributes": {"verb": verb, "group": group, "resource": plural}},
+    }
+    answer = control_plane.client.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", review)
+    return bool(answer["status"]["allowed"])
+
+
+@both
+def test_its_arguments_are_a_configuration(name: str) -> None:
+    arguments = dict(argument.removeprefix("--").split("=", 1) for argument in container(name)["args"])
+    environment = {**documents(name)["ConfigMap"]["data"], "NODE_NAME": "n1"}
+    config = Config.from_texts(
+        {**texts_of_environment(environment), **{key: [value] for key, value in arguments.items()}}
+    )
+    alone = name == SERVICE_PROXY
+    assert (config.run_service_proxy, config.run_router, config.run_firewall) == (True, not alone, not alone)
+    assert config.hostname_override == "n1"
+    mounted = {mount["mountPath"] for mount in container(name)["volumeMounts"]}
+    assert mounted == {"/run/xtables.lock", "/lib/modules", str(Path(config.socket).parent), config.proc_sys}
+    for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+        assert container(name)[probe]["httpGet"] == {"path": path, "port": config.health_port}
+
+
+def test_both_differ_only_where_they_must() -> None:
+    one, other = documents(SERVICE_PROXY), documents(ALL_FEATURES)
+    for each in (one, other):
+        del each["ClusterRole"]["rules"]
+        del each["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert one == other
+    assert container(SERVICE_PROXY)["image"] == f"kuberouter-py:{kuberouter_py.__version__}"
