@@ -43,11 +43,16 @@ class Play:
     clock: Clock
     running: set[str] = field(default_factory=set)  # nodes whose agent ought to be alive
     foreign: list[tuple[str, str, str]] = field(default_factory=list)  # place, check, its output at first
+    flags: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of agents that a step gave others
+    api_stopped: bool = False
 
     @property
     def agent_nodes(self) -> tuple[str, ...]:
         named = self.scenario.agents.nodes
         return tuple(self.scenario.nodes) if named is None else named
+
+    def flags_of(self, node: str) -> tuple[str, ...]:
+        return self.flags.get(node, self.scenario.agents.flags)
 
 
 def dead_agents(play: Play) -> str:

@@ -13,8 +13,8 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.labkit import readiness, steps
 from tests.labkit import scenario as scenarios
-from tests.labkit import steps
 from tests.labkit.cluster import cluster_for
 from tests.labkit.model import Scenario, Step
 from tests.labkit.play import Clock, MonotonicClock, Play, StepFailed
@@ -71,7 +71,8 @@ def _build(play: Play) -> str:
         play.world.set_agent_arguments(node, *play.cluster.agent_arguments(node))
         play.world.agent(node, "start")
         play.running.add(node)
-    return f"with {len(play.agent_nodes)} agents ({play.scenario.agents.source})"
+    ready = readiness.wait_for_agents(play, play.agent_nodes, readiness.WORLD_WITHIN)
+    return f"with {len(play.agent_nodes)} agents ({play.scenario.agents.source}){'' if ready else ', not all ready'}"
 
 
 class _Run:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.labkit import steps_traffic
+from tests.labkit import readiness, steps_traffic
 from tests.labkit.model import Step
 from tests.labkit.play import Args, Play, StepFailed, dead_agents, until
 from tests.labkit.ports import LabError
@@ -65,13 +65,19 @@ def _agent(play: Play, args: Args) -> str:
     for node in args["nodes"]:
         play.running.discard(node)
         play.world.agent(node, args["do"], flags=args["flags"], env=args["env"], refused=args["refused"])
+        if args["flags"] is not None:
+            play.flags[node] = args["flags"]
         if play.world.agent_alive(node):
             play.running.add(node)
+    if args["do"] in ("start", "restart", "upgrade") and not args["refused"]:
+        readiness.wait_for_agents(play, args["nodes"], readiness.STEP_WITHIN)
     return ""
 
 
 def _api(play: Play, args: Args) -> str:
     play.cluster.api(args)
+    if args.get("do") in ("stop", "start"):
+        play.api_stopped = args["do"] == "stop"
     return ""
 
 

@@ -36,6 +36,7 @@ class FakeWorld:
     answer: Callable[[float], Attempt] = lambda now: OPEN
     cell: Callable[[str, str, float], Attempt] = lambda place, url, now: OPEN
     shell: Callable[[str, str, float], tuple[int, str]] = lambda place, command, now: (0, "")
+    ready: Callable[[str, float], Attempt] = lambda place, now: Attempt("open", status=200)
     counts: dict[str, float] = field(default_factory=lambda: {"attempts": 9, "failed": 0, "longest_gap": 0.02})
     alive: set[str] = field(default_factory=set)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
@@ -56,6 +57,8 @@ class FakeWorld:
     def remove_pod(self, namespace: str, name: str) -> None: ...
 
     def attempt(self, place: str, url: str, *, timeout: float, sport: int | None = None) -> Attempt:
+        if url.endswith("/readyz"):
+            return self.ready(place, self.clock.now())
         self.tries += 1
         attempt = self.answer(self.clock.now())
         if attempt.outcome == "silent":

@@ -13,6 +13,7 @@ from tests.labkit import steps
 from tests.labkit.model import Attempt, Scenario
 from tests.labkit.play import Play, StepFailed
 from tests.labkit.ports import LabError
+from tests.labkit.readiness import health_port
 from tests.labkit.scenario import parse
 from tests.unit.labkit.fakes import OPEN, REFUSED, SILENT, FakeClock, FakeCluster, FakeWorld, a_play
 
@@ -380,3 +381,35 @@ def test_matrix_by_service() -> None:
 def test_a_play_knows_its_agents() -> None:
     play: Play = a_play(scenario_of(), a_world())
     assert play.agent_nodes == ("n1", "n2", "n3")
+
+
+def test_a_started_agent_gets_time_to_become_ready() -> None:
+    world = a_world()
+    world.ready = lambda place, now: Attempt("open", status=200) if now > 4 else REFUSED
+    perform(world, "agent: {node: n1, do: start}")
+    assert 4 <= world.clock.now() < 5
+
+
+def test_an_agent_that_cannot_become_ready_is_not_waited_for() -> None:
+    world = a_world()
+    world.ready = lambda place, now: REFUSED
+    perform(world, "agent: {node: n1, do: start}")
+    assert 10 <= world.clock.now() < 11
+    for steps_ in (
+        ["agent: {node: n1, do: start, flags: [--health-port=0]}"],
+        ["api: {do: stop}", "agent: {node: n1, do: start}"],
+        ["agent: {node: n1, do: start, refused: true}"],
+        ["agent: {node: n1, do: stop}"],
+    ):
+        world = a_world()
+        world.ready = lambda place, now: REFUSED
+        perform(world, *steps_)
+        assert world.clock.now() == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "port"),
+    [([], 20244), (["--health-port=1"], 1), (["--health-port", "2", "--v=1"], 2), (["--health-addr=::1"], 0)],
+)
+def test_where_readiness_is_asked(flags: list[str], port: int) -> None:
+    assert health_port(flags) == port
