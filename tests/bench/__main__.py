@@ -1,0 +1,99 @@
+"""Runs every benchmark inside the lab kernel, each in a network namespace of its own, and writes the figures.
+
+    python -m tests.bench OUTPUT.json [--sizes 100,1000,10000] [--endpoints 10] [--bindings route,address]
+
+Printed while it runs; OUTPUT gets everything, with the kernel and the machine. scripts/bench makes
+docs/performance.md of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.bench import objects
+from tests.bench.process import Process
+
+IDLE_SECONDS = 30.0
+# In a fresh namespace: loopback, and a link that carries the node's address, so that routes have a source.
+NODE_NETWORK = (
+    "ip link set lo up; ip link add uplink type dummy; ip link set uplink up; "
+    f'ip address add {objects.NODE_ADDRESS}/24 dev uplink; exec "$@"'
+)
+
+
+def in_namespace(*command: str) -> list[str]:
+    """The command alone in a network namespace, with a /run of its own."""
+    script = f"mount -t tmpfs tmpfs /run; {NODE_NETWORK}"
+    return ["unshare", "--net", "--mount", "sh", "-c", script, "sh", *command]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--sizes", default="100,1000,10000")
+    parser.add_argument("--endpoints", type=int, default=10)
+    parser.add_argument("--bindings", default="route,address")
+    options = parser.parse_args()
+    points = []
+    for size in map(int, options.sizes.split(",")):
+        for binding in options.bindings.split(","):
+            points.append(_point(size, options.endpoints, binding))
+            print(_line(points[-1]), flush=True)
+            options.output.write_text(json.dumps({"machine": _machine(), "points": points}, indent=1))
+    return 0
+
+
+def _point(services: int, endpoints: int, binding: str) -> dict[str, Any]:
+    inside = subprocess.run(
+        in_namespace(sys.executable, "-m", "tests.bench.inside", str(services), str(endpoints), binding),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=900,
+    )
+    if inside.returncode:
+        raise RuntimeError(inside.stderr)
+    with tempfile.TemporaryDirectory() as directory:
+        manifests = Path(directory) / "manifests"
+        objects.write_manifests(manifests, services, endpoints)
+        with Process(in_namespace, manifests, binding) as agent:
+            process = agent.measure(services, IDLE_SECONDS)
+    figures: dict[str, Any] = {"services": services, "endpoints": endpoints, "binding": binding}
+    figures.update(json.loads(inside.stdout), **process)
+    return figures
+
+
+def _machine() -> dict[str, str]:
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "unknown",
+    )
+    return {
+        "kernel": platform.release(),
+        "processor": model,
+        "python": platform.python_version(),
+        "processors": str(os.cpu_count()),
+    }
+
+
+def _line(point: dict[str, Any]) -> str:
+    return (
+        f"{point['services']:6} Services x {point['endpoints']}, {point['binding']:7}: "
+        f"start to kernel complete {point['start_seconds']:.2f} s (CPU {point['start_cpu_seconds']:.2f}), "
+        f"objects to kernel {point['first_sync_seconds']:.2f} s; one change p50 {point['change_p50_ms']:.2f} ms, "
+        f"p99 {point['change_p99_ms']:.2f} ms, {point['change_messages']} messages; nothing to do "
+        f"{point['nothing_to_do_seconds']:.2f} s; idle {point['idle_cpu_percent']:.3f} % CPU; "
+        f"peak {point['peak_mb']:.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""One real agent process over a folder of manifests: how long until the kernel holds everything, what it costs to
+idle.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from kuberouter_py.observe.socket import NoAgent, ask
+from tests.bench import objects
+
+PATIENCE = 600.0
+POLL = 0.02
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Process:
+    """A context: the agent runs in a namespace of its own and is ended with it."""
+
+    def __init__(self, in_namespace: Callable[..., list[str]], manifests: Path, binding: str) -> None:
+        self._socket = manifests.parent / "agent.sock"
+        flags = [
+            f"--manifests={manifests}",
+            f"--hostname-override={objects.NODE}",
+            f"--vip-binding={binding}",
+            "--run-router=false",
+            "--run-firewall=false",
+            "--health-port=0",
+            "--proxy-healthz-port=0",
+            f"--socket={self._socket}",
+        ]
+        self._log = (manifests.parent / "agent.log").open("w")
+        self._started = time.monotonic()
+        self._process = subprocess.Popen(
+            in_namespace(sys.executable, "-m", "kuberouter_py", *flags), stdout=self._log, stderr=subprocess.STDOUT
+        )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        self._process.wait(timeout=30)
+        self._log.close()
+
+    def measure(self, services: int, idle_seconds: float) -> dict[str, Any]:
+        """From process start to a complete kernel, then an idle stretch. Sizes in MB of 2^20 bytes."""
+        status = self._wait_complete(services)
+        seconds, cpu = time.monotonic() - self._started, self._cpu()
+        time.sleep(idle_seconds)  # this stretch is what is measured, not a wait for something
+        return {
+            "start_seconds": seconds,
+            "start_cpu_seconds": cpu,
+            "agent_first_sync_seconds": status["controllers"]["services"]["lastDuration"],
+            "idle_cpu_percent": (self._cpu() - cpu) / idle_seconds * 100,
+            "peak_mb": self._peak() / 1024,
+        }
+
+    def _wait_complete(self, services: int) -> Any:
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise RuntimeError(f"the agent ended: {Path(self._log.name).read_text()[-2000:]}")
+            if self._socket.exists():
+                try:
+                    status = ask(str(self._socket), "/status")
+                except NoAgent:
+                    continue
+                controller = status["controllers"]["services"]
+                if controller["synced"] and controller["counts"]["virtual servers"] == services:
+                    if controller["failures"]:
+                        raise RuntimeError(f"refused: {controller['refused']}")
+                    return status
+            time.sleep(POLL)
+        raise RuntimeError(f"not complete within {PATIENCE:.0f} s")
+
+    def _cpu(self) -> float:
+        """CPU seconds of the process and its ended children: utime, stime, cutime, cstime of /proc/PID/stat."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return sum(map(int, fields[11:15])) / TICKS
+
+    def _peak(self) -> int:
+        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
+        return int(found[1]) if found else 0
