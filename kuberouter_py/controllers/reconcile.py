@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kuberouter_py.model.report import TableCounts
-from kuberouter_py.ports import EdgeError, Plan, Refused, Table
+from kuberouter_py.ports import EdgeError, Plan, Refused, Table, Unavailable
 
 
 class Item(NamedTuple):
@@ -54,7 +54,7 @@ class Outcome:
 class _State:
     """One table: what is wanted, how often, what is there."""
 
-    __slots__ = ("actual", "counts", "foreign", "known", "refused", "table", "unread", "wanted")
+    __slots__ = ("actual", "counts", "foreign", "hidden", "known", "refused", "table", "unread", "waits", "wanted")
 
     def __init__(self, table: Table[Any, Any]) -> None:
         self.table = table
@@ -65,6 +65,8 @@ class _State:
         self.known = False  # read at least once: before that nothing may be removed
         self.refused: dict[Any, Refused] = {}
         self.unread = ""
+        self.hidden = False  # never read, and there may be something in it
+        self.waits = False  # its removals were put off, see write()
 
     def acquire(self, key: Any, value: Any) -> None:
         if key in self.wanted:
@@ -190,8 +192,10 @@ class Reconciler:
                 actual = state.table.read()
             except EdgeError as error:
                 state.unread = str(error)
+                state.hidden = not state.known and not isinstance(error, Unavailable)
             else:
                 state.actual, state.foreign, state.known, state.unread = actual.ours, actual.foreign, True, ""
+                state.hidden = False
             dirty[name] = state.wanted.keys() | state.actual.keys()
         return dirty
 
@@ -203,7 +207,11 @@ class Reconciler:
         return {name: plan for name, plan in plans.items() if plan}
 
     def write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
-        """Grow along the dependency, then shrink in the reverse: make before break."""
+        """Grow along the dependency, then shrink in the reverse: make before break.
+
+        While a table has not been read once, nothing that its content may lean on is taken away (a left-over virtual
+        server's mark of ownership): those removals wait for the next attempt.
+        """
         plans = self.plans(dirty)
         outcome = Outcome(unread={name: state.unread for name, state in self._states.items() if state.unread})
         for name, keys in dirty.items():
@@ -213,9 +221,13 @@ class Reconciler:
         for name, plan in plans.items():
             if plan.add or plan.change:
                 self._apply(name, Plan(plan.add, plan.change), outcome)
-        for name in reversed(plans):
-            if plans[name].remove:
-                self._apply(name, Plan(remove=plans[name].remove), outcome)
+        in_the_dark = False
+        for name in reversed(self._order):
+            state, removals = self._states[name], plans[name].remove if name in plans else {}
+            if removals and not in_the_dark:
+                self._apply(name, Plan(remove=removals), outcome)
+            state.waits = in_the_dark and (state.waits or bool(removals))
+            in_the_dark = in_the_dark or state.hidden
         return outcome
 
     def _apply(self, name: str, plan: Plan[Any, Any], outcome: Outcome) -> None:
@@ -267,8 +279,8 @@ class Reconciler:
         return found
 
     def suspect_tables(self) -> set[str]:
-        """Tables whose mirror is not to be believed: something was refused there, or it could not be read."""
-        return {name for name, state in self._states.items() if state.refused or state.unread}
+        """Tables to read again: something was refused there or put off, or they could not be read."""
+        return {name for name, state in self._states.items() if state.refused or state.unread or state.waits}
 
     def contested(self) -> dict[Hashable, tuple[Owner, ...]]:
         """Claims with more than one claimant, the one in force first."""

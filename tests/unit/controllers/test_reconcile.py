@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kuberouter_py.controllers.reconcile import NOTHING, Item, Reconciler, Share
 from kuberouter_py.model.report import TableCounts
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+from kuberouter_py.ports import Actual, Busy, EdgeError, Plan, Refused, Unavailable
 
 
 class Recorder:
@@ -24,11 +24,12 @@ class Recorder:
         self.foreign: dict[Any, Any] = {}
         self.refuse: dict[Any, Refused] = {}
         self.unreadable = ""
+        self.error = EdgeError
 
     def read(self) -> Actual[Any, Any]:
         self.journal.append(f"read {self.name}")
         if self.unreadable:
-            raise EdgeError(self.unreadable)
+            raise self.error(self.unreadable)
         return Actual(dict(self.content), dict(self.foreign))
 
     def apply(self, plan: Plan[Any, Any]) -> dict[Any, Refused]:
@@ -253,6 +254,20 @@ def test_an_unreadable_table_never_leads_to_removals() -> None:
     outcome = node.reconciler.write(node.reconciler.read(node.reconciler.suspect_tables()))
     assert outcome.failures == 0
     assert node.servers.content == {"vip": ""}
+
+
+@pytest.mark.parametrize(("error", "waits"), [(Busy, True), (Unavailable, False)])
+def test_what_a_hidden_table_may_lean_on_is_not_taken_away(error: type[EdgeError], waits: bool) -> None:
+    """Its left-overs would lose their mark. Where there can be nothing (no ip_vs), nothing waits."""
+    node = Node(read=False)
+    node.sets.content, node.servers.content, node.routes.content = {"owned": None}, {"leftover": ""}, {"old": "dev"}
+    node.servers.unreadable, node.servers.error = "no", error
+    node.reconciler.write(node.reconciler.read())
+    assert (bool(node.sets.content), bool(node.routes.content)) == (waits, False)
+    node.servers.unreadable = ""
+    node.reconciler.write(node.reconciler.read(node.reconciler.suspect_tables()))
+    assert (node.sets.content, node.servers.content) == ({}, {})
+    assert node.reconciler.suspect_tables() == set()
 
 
 def test_a_table_that_cannot_be_read_again_keeps_its_mirror() -> None:
