@@ -137,7 +137,7 @@ class FakeKernel:
                 lambda: self.routes,
                 self._replace_route,
                 lambda key: _drop(self.routes, key),
-                lambda key: key not in self.kernel_routes,
+                self._our_route,
             ),
         ]
         for table in tables:
@@ -187,7 +187,8 @@ class FakeKernel:
 
     def _our_server(self, key: VirtualServerKey) -> bool:
         owned = SetMember(services_set("owned", family_of(key.address)), SetEntry(key.address, key.protocol, key.port))
-        return owned in self.members or Address(VIP_LINK, key.address) in self.addresses
+        ours_to_answer = Address(VIP_LINK, key.address) in self.addresses or self._our_route(key.address)
+        return owned in self.members or ours_to_answer
 
     # -- links, addresses, routes ------------------------------------------------------------------------------------
 
@@ -236,6 +237,9 @@ class FakeKernel:
             return "Invalid argument"
         self.kernel_routes.discard(address)
         return _put(self.routes, address, route)
+
+    def _our_route(self, address: bytes) -> bool:
+        return address in self.routes and address not in self.kernel_routes
 
     def _forget_route(self, address: bytes) -> None:
         self.routes.pop(address, None)

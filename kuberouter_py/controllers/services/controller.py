@@ -14,7 +14,8 @@ from typing import Any
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Share
 from kuberouter_py.controllers.services.addressbook import AddressBook
-from kuberouter_py.controllers.services.desired import decide, route_source
+from kuberouter_py.controllers.services.concern import concern
+from kuberouter_py.controllers.services.desired import decide
 from kuberouter_py.controllers.services.nodestate import Kernel, node_share
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
 from kuberouter_py.controllers.services.status import History, facts, status_of, table_counts
@@ -23,10 +24,10 @@ from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
-from kuberouter_py.ports import NodeFacts, Plan, ServicesOfCluster, Table
+from kuberouter_py.ports import EdgeError, NodeFacts, Plan, ServicesOfCluster, Table
 
 NODE = ObjectKey("", "")  # the key that stands for the node itself
-ADDRESS_TAKEN = "AddressTaken"
+ADDRESS_TAKEN, NOT_DECIDED = "AddressTaken", "NotDecided"
 SLICE = 200  # keys decided at a time in the background: about 20 ms, so that a rung key need not wait longer
 
 
@@ -71,6 +72,8 @@ class ServicesController:
         self._losers: set[ObjectKey] = set()
         self._backlog: set[ObjectKey] = set()
         self._compare: list[str] = []
+        self._whole_compare = False  # what is being compared is everything
+        self._unseen = ""  # why the node could not be looked at
         self._history = History()
         self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
 
@@ -103,14 +106,18 @@ class ServicesController:
             dirty: dict[str, set[Any]] = {name: set() for name in self._table_names}
             news = self._decide(wanted, dirty)
             outcome = self._reconciler.write(dirty)
+            if self._unseen:
+                outcome.unread["node"] = self._unseen
         return self._report(started, len(wanted), outcome, news, full=False)
 
     def begin_compare(self, tables: Collection[str]) -> None:
         asked = {*self._compare, *(tables or self._table_names)}
         self._compare = [name for name in self._table_names if name in asked]
-        if tables:
-            return
-        self._schedulers = {name: True for name, there in self._schedulers.items() if there}
+        if not tables:
+            self._whole_compare = True
+            for name in self._view.missing_schedulers:  # a module may have come since
+                self._probe(name)
+            self._backlog.add(NODE)  # news of it may have been lost as well
 
     def background(self) -> bool | None:
         if self._compare:
@@ -126,7 +133,8 @@ class ServicesController:
         with self._lock:
             dirty = self._reconciler.read(names)
             outcome = self._reconciler.write(dirty)
-        return self._report(started, 0, outcome, (), full=False)
+        good = self._report(started, 0, outcome, (), full=False)
+        return (self.sync({NODE}) and good) if self._unseen else good
 
     # -- called from any thread ---------------------------------------------------------------------------------------
 
@@ -178,24 +186,22 @@ class ServicesController:
         return before
 
     def _node_changed(self) -> set[ObjectKey]:
-        """The Services that a change of the node concerns: few of them now, all of them in the background."""
-        before = self._look_at_node()
-        after = self._view
-        if before == after:
-            return set()
-        moved = before.local.keys() ^ after.local.keys()
-        urgent = {key for address in moved for key in self._addresses.holders(address)}
-        if _same_but_local(before, after):
-            return urgent
-        everything = set(self._cluster.service_keys())
-        if before.nodeport_addresses != after.nodeport_addresses:
-            urgent |= {key for key in everything if self._has_node_port(key)}
-        self._backlog |= everything
-        return urgent
+        """The Services to decide again at once; the rest of those that the change concerns go to the background.
 
-    def _has_node_port(self, key: ObjectKey) -> bool:
-        service = self._cluster.service(key)
-        return service is not None and any(port.node_port for port in service.ports)
+        A node that cannot be looked at is taken as it was, and looked at again at the next retry.
+        """
+        try:
+            before = self._look_at_node()
+        except EdgeError as error:
+            self._unseen = str(error)
+            return set()
+        self._unseen = ""
+        if before == self._view:
+            return set()
+        services = filter(None, map(self._cluster.service, self._cluster.service_keys()))
+        now, later = concern(before, self._view, services, self._addresses.holders)
+        self._backlog |= later
+        return now
 
     def _node_share(self) -> Share:
         kernel = Kernel(
@@ -216,23 +222,36 @@ class ServicesController:
         if NODE in keys:
             shares[NODE] = self._node_share()
         for key, service in services.items():
-            shares[key], notes[key] = self._share(key, service)
+            share, notes[key] = self._share(key, service)
+            if share is not None:
+                shares[key] = share
         for name, found in self._reconciler.claim(shares).items():
             dirty[name] |= found
         return self._new_notes(notes)
 
-    def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share, tuple[Note, ...]]:
+    def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share | None, tuple[Note, ...]]:
+        """None: as it was."""
         if service is None:
             return NOTHING, ()
-        return decide(service, self._cluster.slices_of(key), self._view, self._config, self._addresses.is_cluster_ip)
+        slices = self._cluster.slices_of(key)
+        try:
+            return decide(service, slices, self._view, self._config, self._addresses.is_cluster_ip)
+        except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
+            message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
+            return None, (Note("Service", key, NOT_DECIDED, message),)
 
     def _probe_schedulers(self, services: Iterable[Service]) -> None:
-        asked = {scheduler_asked(service) for service in services} - self._schedulers.keys()
-        if not asked:
-            return
-        for name in asked:
+        for name in {scheduler_asked(service) for service in services} - self._schedulers.keys():
+            self._probe(name)
+        missing = frozenset(name for name, there in self._schedulers.items() if not there)
+        if missing != self._view.missing_schedulers:
+            self._view = replace(self._view, missing_schedulers=missing)
+
+    def _probe(self, name: str) -> None:
+        try:
             self._schedulers[name] = self._node_facts.has_scheduler(name)
-        self._look_at_node()
+        except EdgeError:  # no answer is not a no; what is wrong shows where virtual servers are written
+            self._schedulers.pop(name, None)
 
     def _new_notes(self, notes: Mapping[ObjectKey, tuple[Note, ...]]) -> list[Note]:
         news: list[Note] = []
@@ -268,7 +287,9 @@ class ServicesController:
         with self._lock:
             dirty = self._reconciler.read((name,))
             outcome = self._reconciler.write(dirty)
-        return self._report(started, 0, outcome, (), full=not self._compare)
+        done = self._whole_compare and not self._compare
+        self._whole_compare = self._whole_compare and not done
+        return self._report(started, 0, outcome, (), full=done)
 
     def _report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note], *, full: bool) -> bool:
         duration = self._clocks.monotonic() - started
@@ -288,12 +309,6 @@ class ServicesController:
         self._history.add(report, _first_failure(outcome))
         self._on_report(report, news)
         return failures == 0
-
-
-def _same_but_local(before: NodeView, after: NodeView) -> bool:
-    """Only addresses that no route's source and no NodePort depends on came or went."""
-    sources = all(route_source(before, family) == route_source(after, family) for family in (4, 6))
-    return sources and replace(before, local=after.local) == after
 
 
 def _failures(outcome: Outcome) -> int:

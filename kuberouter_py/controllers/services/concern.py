@@ -1,0 +1,50 @@
+"""Which Services a change of the node concerns: the inputs of a decision that are outside its object (DESIGN 2). Pure.
+
+What desired.py reads of the view is listed here; the rest of it concerns the node's own share alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
+
+from kuberouter_py.controllers.services.desired import route_source
+from kuberouter_py.controllers.services.scheduling import scheduler_asked
+from kuberouter_py.controllers.services.view import NodeView
+from kuberouter_py.model.cluster import ObjectKey, Service
+
+
+class Concern(NamedTuple):
+    """now: few, and what they serve is wrong until then. later: may be all of them, a slice at a time."""
+
+    now: set[ObjectKey]
+    later: set[ObjectKey]
+
+
+def concern(
+    before: NodeView,
+    after: NodeView,
+    services: Iterable[Service],
+    holders: Callable[[bytes], Collection[ObjectKey]],
+) -> Concern:
+    """holders: the Services that name an address. services is walked only where more than addresses came or went."""
+    moved = before.local.keys() ^ after.local.keys()
+    now = {key for address in moved for key in holders(address)}
+    ports = before.nodeport_addresses != after.nodeport_addresses
+    everywhere = before.families != after.families or _sources(before) != _sources(after)
+    cidrs = before.service_cidrs != after.service_cidrs
+    schedulers = before.missing_schedulers ^ after.missing_schedulers
+    later: set[ObjectKey] = set()
+    if not (ports or everywhere or cidrs or schedulers):
+        return Concern(now, later)
+    for service in services:
+        external = cidrs and (service.external_ips or service.ingress_ips)
+        if ports and any(port.node_port for port in service.ports):
+            now.add(service.key)
+        elif everywhere or external or (schedulers and scheduler_asked(service) in schedulers):
+            later.add(service.key)
+    return Concern(now, later - now)
+
+
+def _sources(view: NodeView) -> tuple[bytes, bytes]:
+    return route_source(view, 4), route_source(view, 6)

@@ -1,0 +1,662 @@
+"""The controller over fakes: from rung keys to a written difference, and what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.services import controller as controller_module
+from kuberouter_py.controllers.services.controller import NODE
+from kuberouter_py.controllers.services.desired import decide
+from kuberouter_py.model.cluster import ObjectKey, ServiceCidr
+from kuberouter_py.model.kernel import (
+    Address,
+    IpSet,
+    Protocol,
+    Route,
+    SetEntry,
+    SetMember,
+    VirtualServer,
+    VirtualServerKey,
+    address_text,
+)
+from kuberouter_py.model.names import VIP_LINK, services_set
+from kuberouter_py.ports import Plan, Refused
+from tests.fakes.agent import LINKS, FakeAgent
+from tests.fakes.kernel import FakeKernel, FakeTable
+from tests.fakes.objects import (
+    BRIDGE,
+    ETH0,
+    LOOPBACK,
+    VETH,
+    cidr,
+    endpoint,
+    endpoint_slice,
+    key_of,
+    link,
+    node,
+    packed,
+    port,
+    service,
+)
+
+N1 = node("192.168.0.1")
+WEB = service("web", "10.96.0.10")
+WEB_PODS = endpoint_slice("web", endpoint("10.244.1.2", "n1"), endpoint("10.244.2.3"))
+DNS = service("dns", "10.96.0.53", created=2000.0)
+DNS_PODS = endpoint_slice("dns", endpoint("10.244.2.9"))
+
+
+def servers(agent: FakeAgent) -> dict[str, list[str]]:
+    """ "10.96.0.10:80" -> its destinations."""
+    return {
+        f"{address_text(key.address)}:{key.port}": sorted(address_text(to.address) for to in server.destinations)
+        for key, server in agent.kernel.servers.items()
+    }
+
+
+def routes(agent: FakeAgent) -> dict[str, str]:
+    return {
+        address_text(address): address_text(route.source) if route.source else ""
+        for address, route in agent.kernel.routes.items()
+    }
+
+
+def messages(agent: FakeAgent) -> list[str]:
+    return [note.message for note in agent.news]
+
+
+def tcp(address: str, number: int = 80) -> VirtualServerKey:
+    return VirtualServerKey(Protocol.TCP, packed(address), number)
+
+
+# -- the first sync --------------------------------------------------------------------------------------------------
+
+
+def _watched(table: FakeTable[Any, Any], tables: Sequence[FakeTable[Any, Any]], seen: list[int]) -> Any:
+    apply = table.apply
+
+    def watched(plan: Plan[Any, Any]) -> dict[Any, Refused]:
+        seen.append(min(each.reads for each in tables))
+        return apply(plan)
+
+    return watched
+
+
+def test_the_first_sync_reads_everything_before_it_writes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    seen: list[int] = []
+    tables = [agent.kernel.table(each.name) for each in agent.kernel.tables()]
+    for table in tables:
+        monkeypatch.setattr(table, "apply", _watched(table, tables, seen))
+    assert agent.start()
+    assert min(seen) >= 1
+    assert servers(agent) == {"10.96.0.10:80": ["10.244.1.2", "10.244.2.3"]}
+    assert routes(agent) == {"10.96.0.10": "192.168.0.1"}
+
+
+def test_masquerade_and_guard_stand_before_the_first_vip_does() -> None:
+    """S10.11"""
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    order = [table for table, _, _ in agent.writes()]
+    first = {table: order.index(table) for table in order}
+    assert first["ipsets"] < first["set members"] < first["iptables"] < first["virtual servers"]
+    assert first["virtual servers"] < first["addresses"] < first["routes"]
+    assert max(place for place, table in enumerate(order) if table == "iptables") < first["virtual servers"]
+
+
+def test_the_first_sync_reports_what_it_did() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    (report,) = agent.reports
+    assert (report.controller, report.full, report.keys, report.failures) == ("services", True, 1, 0)
+    assert report.tables["virtual servers"].added == 1
+    assert report.messages == len(agent.kernel.journal)
+
+
+def test_a_restart_adopts_what_it_finds_and_writes_nothing() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    agent.writes()
+    again = agent.restarted()
+    assert again.start()
+    assert again.writes() == []
+
+
+def test_left_overs_of_an_earlier_life_go_and_foreign_things_stay() -> None:
+    kernel = FakeKernel(LINKS)
+    foreign = tcp("198.51.100.1")
+    kernel.servers[foreign] = VirtualServer("wlc", 0, 0, {})
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS, kernel=kernel)
+    agent.start()
+    agent.delete(DNS)
+    again = agent.restarted()
+    again.start()
+    assert set(kernel.servers) == {tcp("10.96.0.10"), foreign}
+    assert routes(again).keys() == {"10.96.0.10"}
+
+
+def test_a_changed_binding_keeps_every_vip_reachable() -> None:
+    """Deleting an IPv4 address takes our route along: it is put back in the same sync."""
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    again = agent.restarted(Config(vip_binding="route"))
+    again.start()
+    assert agent.kernel.addresses == {}
+    assert routes(again) == {"10.96.0.10": "192.168.0.1"}
+
+
+def test_plan_says_what_a_first_sync_would_do_and_does_nothing() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    plans = agent.controller.plan()
+    assert set(plans["virtual servers"].add) == {tcp("10.96.0.10")}
+    assert agent.writes() == []
+    agent.start()
+    assert agent.restarted().controller.plan() == {}
+
+
+def test_cleanup_leaves_nothing_of_ours_and_everything_else() -> None:
+    kernel = FakeKernel(LINKS, {"net/ipv4/ip_forward": "0", "net/ipv4/conf/eth0/rp_filter": "1"})
+    kernel.servers[tcp("198.51.100.1")] = VirtualServer("wlc", 0, 0, {})
+    kernel.sets["theirs"] = IpSet("hash:ip", 4)
+    before = (dict(kernel.servers), dict(kernel.sets), dict(kernel.sysctls))
+    agent = FakeAgent(N1, WEB, WEB_PODS, kernel=kernel)
+    agent.start()
+    assert agent.restarted().controller.cleanup().failures == 0
+    assert (kernel.servers, kernel.sets, kernel.sysctls) == before
+    assert not any(kernel.state().values())
+
+
+# -- one change ------------------------------------------------------------------------------------------------------
+
+
+def test_one_endpoint_is_one_write() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS, DNS_PODS)
+    agent.start()
+    agent.writes()
+    agent.tell(endpoint_slice("web", endpoint("10.244.2.3")))
+    assert agent.writes() == [
+        ("virtual servers", "write", tcp("10.96.0.10")),
+        (
+            "set members",
+            "remove",
+            SetMember(
+                services_set("hairpin", 4),
+                SetEntry(packed("10.244.1.2"), Protocol.TCP, 8080, packed("10.244.1.2")),
+            ),
+        ),
+    ]
+    assert agent.reports[-1].keys == 1
+
+
+def test_a_service_that_goes_takes_everything_along_in_reverse_order() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    fixed = {name: len(content) for name, content in FakeAgentState(N1).items()}
+    agent.writes()
+    agent.tell_gone(WEB, WEB_PODS)
+    order = list(dict.fromkeys(table for table, _, _ in agent.writes()))
+    assert order == ["routes", "addresses", "virtual servers", "set members"]
+    assert {name: len(content) for name, content in agent.kernel.state().items()} == fixed
+
+
+def FakeAgentState(*objects: object) -> dict[str, dict[object, object]]:
+    agent = FakeAgent(*objects)  # type: ignore[arg-type]
+    agent.start()
+    return agent.kernel.state()
+
+
+def test_slices_without_a_service_wait_for_it() -> None:
+    agent = FakeAgent(N1, WEB_PODS)
+    agent.start()
+    assert servers(agent) == {}
+    agent.tell(WEB)
+    assert servers(agent) == {"10.96.0.10:80": ["10.244.1.2", "10.244.2.3"]}
+
+
+@pytest.mark.parametrize("kind", ["affinity", "scheduler"])
+def test_what_changes_in_place_touches_the_server_alone(kind: str) -> None:
+    """S5.05"""
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    agent.writes()
+    changed = (
+        service("web", "10.96.0.10", affinity=60)
+        if kind == "affinity"
+        else service("web", "10.96.0.10", annotations={"kube-router.io/service.scheduler": "wlc"})
+    )
+    agent.tell(changed)
+    assert agent.writes() == [("virtual servers", "write", tcp("10.96.0.10"))]
+
+
+def test_types_come_and_go_with_their_frontends() -> None:
+    """S1.07"""
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    plain = agent.kernel.state()
+    agent.tell(service("web", "10.96.0.10", kind="NodePort", ports=[port(80, 30080)]))
+    assert set(servers(agent)) == {"10.96.0.10:80", "192.168.0.1:30080"}
+    gone = service("web", "10.96.0.10", kind="ExternalName")
+    agent.tell(type(gone)(gone.key, gone.uid, gone.created, gone.type, (), gone.ports))
+    assert servers(agent) == {}
+    agent.tell(WEB)
+    assert agent.kernel.state() == plain
+
+
+# -- claims ----------------------------------------------------------------------------------------------------------
+
+
+def test_two_services_one_address() -> None:
+    thief = service("thief", "10.96.0.77", external=["203.0.113.7"], created=3000.0)
+    owner = service("owner", "10.96.0.78", external=["203.0.113.7"], created=1000.0)
+    pods = [endpoint_slice("thief", endpoint("10.244.6.6")), endpoint_slice("owner", endpoint("10.244.5.5"))]
+    config = Config(service_external_ip_range=(cidr("203.0.113.0/24"),))
+    agent = FakeAgent(N1, thief, *pods, config=config)
+    agent.start()
+    assert servers(agent)["203.0.113.7:80"] == ["10.244.6.6"]
+    agent.tell(owner)
+    assert servers(agent)["203.0.113.7:80"] == ["10.244.5.5"]
+    assert messages(agent) == ["203.0.113.7 port 80 is served for default/owner, which is older"]
+    assert [(note.owner, note.reason, note.event) for note in agent.notes()] == [
+        (key_of("thief"), "AddressTaken", True)
+    ]
+    assert agent.controller.owner_of(tcp("203.0.113.7")) == key_of("owner")
+    agent.tell(service("owner", "10.96.0.78", created=1000.0))
+    assert servers(agent)["203.0.113.7:80"] == ["10.244.6.6"]
+    assert agent.notes() == []
+    assert agent.controller.owner_of(tcp("203.0.113.7")) == key_of("thief")
+    agent.tell(owner)
+    assert len(agent.news) == 2  # lost anew is news again
+
+
+def test_a_loser_that_goes_takes_its_note_along() -> None:
+    config = Config(strict_external_ip_validation=False)
+    old = service("old", "10.96.0.1", external=["203.0.113.7"], created=1.0)
+    young = service("young", "10.96.0.2", external=["203.0.113.7"], created=2.0)
+    agent = FakeAgent(N1, old, young, config=config)
+    agent.start()
+    assert len(agent.notes()) == 1
+    agent.tell_gone(young)
+    assert agent.notes() == []
+
+
+# -- notes -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_note_is_news_once_and_ends_with_its_cause() -> None:
+    bad = service("web", "10.96.0.10", external=["203.0.113.7"])
+    agent = FakeAgent(N1, bad)
+    agent.start()
+    refusal = "externalIP 203.0.113.7 is not served: outside --service-external-ip-range (none given)"
+    assert messages(agent) == [refusal]
+    agent.tell(WEB_PODS)
+    agent.controller.sync({WEB.key})
+    agent.compare()
+    assert messages(agent) == [refusal]
+    agent.tell(WEB)
+    assert agent.notes() == []
+    agent.tell(bad)
+    assert messages(agent) == [refusal, refusal]
+
+
+def test_a_cluster_ip_that_comes_rings_who_served_it_as_external() -> None:
+    web = service("web", "10.96.0.10", ingress=["10.96.0.53"])
+    agent = FakeAgent(N1, web)
+    agent.start()
+    assert set(servers(agent)) == {"10.96.0.10:80", "10.96.0.53:80"}
+    agent.tell(service("dns", "10.96.0.53", ports=[port(53)]))
+    assert set(servers(agent)) == {"10.96.0.10:80", "10.96.0.53:53"}
+    assert messages(agent) == ["load-balancer address 10.96.0.53 is not served: a ClusterIP of this cluster"]
+    agent.tell_gone(DNS)
+    assert set(servers(agent)) == {"10.96.0.10:80", "10.96.0.53:80"}
+
+
+def test_service_cidrs_ring_who_has_external_addresses() -> None:
+    agent = FakeAgent(N1, service("web", "10.96.0.10", ingress=["10.96.9.9"]), DNS)
+    agent.start()
+    agent.tell(ServiceCidr(ObjectKey("", "kubernetes"), (cidr("10.96.0.0/12"),)))
+    agent.drain()
+    assert set(servers(agent)) == {"10.96.0.10:80", "10.96.0.53:80"}
+
+
+# -- the node --------------------------------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_writes_nothing() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    agent.writes()
+    agent.tell(type(N1)(N1.key, N1.uid, N1.internal_ips, N1.external_ips, N1.pod_cidrs, taints=("x",)))
+    assert agent.drain() == []
+    assert agent.writes() == []
+
+
+def test_a_node_that_gets_its_address_later() -> None:
+    agent = FakeAgent(node(), service("web", "10.96.0.10", ports=[port(80, 30080)]), DNS)
+    agent.start()
+    assert routes(agent) == {"10.96.0.10": "", "10.96.0.53": ""}
+    agent.tell(N1)
+    assert set(servers(agent)) == {"10.96.0.10:80", "192.168.0.1:30080", "10.96.0.53:80"}  # NodePorts at once
+    agent.drain()
+    assert routes(agent) == {"10.96.0.10": "192.168.0.1", "10.96.0.53": "192.168.0.1"}
+
+
+def test_a_node_that_moves_to_another_address() -> None:
+    """S6.04; every route's source with it."""
+    agent = FakeAgent(N1, service("web", "10.96.0.10", ports=[port(80, 30080)]), DNS)
+    agent.start()
+    agent.kernel.others = [LOOPBACK, link("eth0", "192.168.0.2/24"), BRIDGE, VETH]
+    agent.tell(node("192.168.0.2"))
+    agent.drain()
+    assert set(servers(agent)) == {"10.96.0.10:80", "192.168.0.2:30080", "10.96.0.53:80"}
+    assert set(routes(agent).values()) == {"192.168.0.2"}
+
+
+def test_nodeports_on_all_addresses_follow_the_links() -> None:
+    web = service("web", "10.96.0.10", ports=[port(80, 30080)])
+    agent = FakeAgent(N1, web, config=Config(nodeport_bindon_all_ip=True))
+    agent.start()
+    agent.rewire(*LINKS, link("eth1", "172.20.0.1/24"))
+    assert "172.20.0.1:30080" in servers(agent)
+    agent.rewire(*LINKS)
+    assert "172.20.0.1:30080" not in servers(agent)
+
+
+def test_a_vip_that_appears_on_another_link_is_given_up_and_taken_back() -> None:
+    """S10.05: kube-vip, keepalived."""
+    config = Config(strict_external_ip_validation=False)
+    agent = FakeAgent(N1, service("web", "10.96.0.10", external=["203.0.113.7"]), config=config)
+    agent.start()
+    vip = Address(VIP_LINK, packed("203.0.113.7"))
+    assert vip in agent.kernel.addresses
+    agent.rewire(*LINKS, link("eth1", "203.0.113.7/32"))
+    assert vip not in agent.kernel.addresses
+    assert "203.0.113.7" not in routes(agent)
+    assert "203.0.113.7:80" in servers(agent)
+    agent.rewire(*LINKS)
+    assert vip in agent.kernel.addresses
+
+
+def test_a_new_pod_port_gets_hairpin_mode_and_no_service_is_decided() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    agent.writes()
+    agent.rewire(*LINKS, link("veth2", master="kube-bridge"))
+    assert agent.writes() == [("bridge ports", "write", "veth2")]
+    assert agent.drain() == []
+
+
+def test_a_second_family_is_served_when_the_node_has_it() -> None:
+    dual = service("web", "10.96.0.10", "fd00:96::10")
+    agent = FakeAgent(N1, dual)
+    agent.start()
+    assert set(servers(agent)) == {"10.96.0.10:80"}
+    agent.kernel.others = [LOOPBACK, link("eth0", "192.168.0.1/24", "2001:db8::1/64"), BRIDGE, VETH]
+    agent.tell(node("192.168.0.1", "2001:db8::1"))
+    agent.drain()
+    assert routes(agent) == {"10.96.0.10": "192.168.0.1", "fd00:96::10": "2001:db8::1"}
+    agent.tell(N1)
+    agent.drain()
+    assert not [name for name, content in agent.kernel.state().items() for key in content if "-6" in str(key)]
+
+
+def test_background_slices_are_small_and_rung_keys_are_taken_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller_module, "SLICE", 2)
+    many = [service(f"s{n}", f"10.96.1.{n}") for n in range(5)]
+    agent = FakeAgent(node(), *many)
+    agent.start()
+    agent.tell(N1)
+    agent.controller.sync({key_of("s0")})
+    assert len(agent.drain()) == 2
+    assert set(routes(agent).values()) == {"192.168.0.1"}
+
+
+def test_a_node_that_cannot_be_looked_at_is_taken_as_it_was() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    before = agent.kernel.state()
+    agent.node.broken = "dump interrupted"
+    assert not agent.rewire(LOOPBACK)
+    assert agent.kernel.state() == before
+    assert agent.reports[-1].failures == 1
+    assert not agent.controller.retry()
+    agent.node.broken = ""
+    agent.kernel.others = list(LINKS)
+    assert agent.controller.retry()
+    assert agent.kernel.state() == before
+
+
+# -- schedulers ------------------------------------------------------------------------------------------------------
+
+MAGLEV = service("maglev", "10.96.0.4", annotations={"kube-router.io/service.scheduler": "mh"})
+
+
+def schedulers(agent: FakeAgent) -> list[str]:
+    return [server.scheduler for server in agent.kernel.servers.values()]
+
+
+def test_a_missing_scheduler_is_asked_for_once_until_the_next_comparison() -> None:
+    agent = FakeAgent(N1, MAGLEV)
+    agent.with_schedulers("rr")
+    agent.start()
+    agent.controller.sync({MAGLEV.key})
+    assert schedulers(agent) == ["rr"]
+    assert agent.node.asked_schedulers == ["mh"]
+    assert [note.reason for note in agent.notes()] == ["SchedulerRefused"]
+    agent.compare()
+    assert agent.node.asked_schedulers == ["mh", "mh"]
+    agent.with_schedulers("rr", "mh")
+    agent.compare()
+    assert schedulers(agent) == ["mh"]
+    assert agent.notes() == []
+
+
+def test_a_probe_does_not_swallow_what_else_changed_on_the_node() -> None:
+    agent = FakeAgent(
+        N1, service("web", "10.96.0.10", ports=[port(80, 30080)]), config=Config(nodeport_bindon_all_ip=True)
+    )
+    agent.start()
+    agent.kernel.others = [*LINKS, link("eth1", "172.20.0.1/24")]
+    agent.tell(MAGLEV)  # probes, before the kernel's news of eth1 rings
+    agent.controller.sync({NODE})
+    assert "172.20.0.1:30080" in servers(agent)
+
+
+# -- failures and drift ----------------------------------------------------------------------------------------------
+
+
+def test_a_refused_server_is_retried_and_harms_nobody() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS, DNS_PODS)
+    agent.kernel.table("virtual servers").refuse[tcp("10.96.0.53")] = Refused("out of memory")
+    assert not agent.start()
+    assert set(servers(agent)) == {"10.96.0.10:80"}
+    status = agent.controller.status({}, ())
+    assert status.refused == (("virtual servers: TCP 10.96.0.53:80", "out of memory"),)
+    assert (status.failures, status.last_error) == (1, "virtual servers: TCP 10.96.0.53:80: out of memory")
+    assert agent.controller.sync({WEB.key}), "other keys are fine"
+    assert not agent.controller.retry()
+    agent.kernel.table("virtual servers").refuse.clear()
+    assert agent.controller.retry()
+    assert "10.96.0.53:80" in servers(agent)
+    assert agent.controller.status({}, ()).refused == ()
+
+
+def test_what_the_node_lacks_is_said_and_is_no_failure() -> None:
+    agent = FakeAgent(N1)
+    key = "net/netfilter/nf_conntrack_max"
+    agent.kernel.table("sysctls").refuse[key] = Refused("read-only", missing=True)
+    assert agent.start()
+    status = agent.controller.status({}, ())
+    assert (status.refused, status.failures) == (((f"sysctls: {key}", "read-only"),), 0)
+
+
+@pytest.mark.parametrize(
+    "table", ["ipsets", "set members", "iptables", "virtual servers", "links", "addresses", "routes"]
+)
+def test_a_comparison_heals_what_somebody_took_away(table: str) -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    whole = agent.kernel.state()
+    broken: dict[object, object] = {
+        "ipsets": agent.kernel.sets,
+        "set members": agent.kernel.members,
+        "iptables": agent.kernel.chains,
+        "virtual servers": agent.kernel.servers,
+        "links": agent.kernel.links,
+        "addresses": agent.kernel.addresses,
+        "routes": agent.kernel.routes,
+    }[table]  # type: ignore[assignment]
+    broken.clear()
+    agent.compare()
+    assert agent.kernel.state() == whole
+    agent.writes()
+    agent.compare()
+    assert agent.writes() == []
+
+
+def test_a_lost_ownership_set_loses_no_server() -> None:
+    """The set destroyed and the agent restarted: no server goes, and cleanup is still complete."""
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    whole = agent.kernel.state()
+    agent.kernel.members.clear()
+    again = agent.restarted()
+    agent.writes()
+    again.start()
+    assert ("virtual servers", "remove", tcp("10.96.0.10")) not in again.writes()
+    assert agent.kernel.state() == whole
+
+
+def test_a_comparison_of_some_tables_reads_only_those() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    before = {table.name: agent.kernel.table(table.name).reads for table in agent.kernel.tables()}
+    agent.kernel.routes.clear()
+    agent.controller.begin_compare(("addresses", "routes"))
+    agent.drain()
+    read = {name for name, count in before.items() if agent.kernel.table(name).reads > count}
+    assert read == {"addresses", "routes"}
+    assert routes(agent) == {"10.96.0.10": "192.168.0.1"}
+    assert not agent.reports[-1].full
+    agent.compare()
+    assert [report.full for report in agent.reports[-10:]].count(True) == 1
+
+
+def test_a_comparison_looks_at_the_node_too() -> None:
+    agent = FakeAgent(
+        N1, service("web", "10.96.0.10", ports=[port(80, 30080)]), config=Config(nodeport_bindon_all_ip=True)
+    )
+    agent.start()
+    agent.kernel.others = [*LINKS, link("eth1", "172.20.0.1/24")]  # and the news of it was lost
+    agent.compare()
+    assert "172.20.0.1:30080" in servers(agent)
+
+
+def test_an_unreadable_table_at_the_start_removes_nothing_and_is_retried() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS)
+    agent.start()
+    agent.delete(DNS)
+    again = agent.restarted()
+    again.kernel.table("virtual servers").unreadable = "dump interrupted"
+    assert not again.start()
+    assert set(servers(again)) == {"10.96.0.10:80", "10.96.0.53:80"}
+    again.kernel.table("virtual servers").unreadable = ""
+    again.controller.retry()
+    assert set(servers(again)) == {"10.96.0.10:80"}
+    whole = again.kernel.state()
+    straight = FakeAgent(N1, WEB, WEB_PODS)
+    straight.start()
+    assert whole == straight.kernel.state()
+
+
+def test_a_service_that_cannot_be_decided_stays_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    real = decide
+
+    def broken(one: object, *rest: object) -> object:
+        if one == WEB:
+            raise ZeroDivisionError("a fault")
+        return real(one, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(controller_module, "decide", broken)
+    agent.put(DNS_PODS, endpoint_slice("web", endpoint("10.244.9.9")))
+    agent.controller.sync({*agent.put(DNS), WEB.key})
+    assert servers(agent) == {"10.96.0.10:80": ["10.244.1.2", "10.244.2.3"], "10.96.0.53:80": ["10.244.2.9"]}
+    assert messages(agent) == ["left as it was, it could not be decided: ZeroDivisionError: a fault"]
+    monkeypatch.undo()
+    agent.controller.sync({WEB.key})
+    assert servers(agent)["10.96.0.10:80"] == ["10.244.9.9"]
+    assert agent.notes() == []
+
+
+# -- status ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_counts_what_is_served() -> None:
+    agent = FakeAgent(N1, service("web", "10.96.0.10", ports=[port(80, 30080)]), WEB_PODS, DNS)
+    before = agent.controller.status({}, ())
+    assert (before.synced, before.last_sync, before.syncs) == (False, 0.0, 0)
+    agent.start()
+    status = agent.controller.status({"iptables": "legacy"}, ["TCP 198.51.100.1:80 wlc"])
+    assert status.synced
+    assert status.counts == {"services": 2, "virtual servers": 3, "destinations": 4, "vips": 2}
+    assert status.foreign_servers == ("TCP 198.51.100.1:80 wlc",)
+    assert status.facts["iptables"] == "legacy"
+    assert status.facts["local traffic"] == "NodeCIDR 10.244.1.0/24"
+    assert status.facts["nodeport addresses"] == "192.168.0.1"
+    assert status.facts["pod bridges"] == "kube-bridge"
+    assert agent.kernel.routes[packed("10.96.0.10")] == Route(VIP_LINK, packed("192.168.0.1"))
+
+
+# -- law -------------------------------------------------------------------------------------------------------------
+
+_names = st.sampled_from(["web", "dns"])
+_events = st.one_of(
+    st.builds(
+        lambda name, address, node_port, external, age: service(
+            name, address, ports=[port(80, node_port)], external=external, created=age
+        ),
+        _names,
+        st.sampled_from(["10.96.0.10", "10.96.0.53"]),
+        st.sampled_from([0, 30080]),
+        st.sampled_from([(), ("203.0.113.7",), ("192.168.0.1",), ("10.96.0.10",)]),
+        st.sampled_from([1.0, 2.0]),
+    ),
+    st.builds(
+        lambda name, here, there: endpoint_slice(
+            name, *[endpoint("10.244.1.2", "n1")] * here, *[endpoint("10.244.2.3")] * there
+        ),
+        _names,
+        st.integers(0, 1),
+        st.integers(0, 1),
+    ),
+    st.builds(lambda addresses: node(*addresses), st.sampled_from([(), ("192.168.0.1",), ("192.168.0.9",)])),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(_events, st.booleans()), max_size=8))
+def test_the_path_does_not_matter(events: Sequence[tuple[object, bool]]) -> None:
+    links = [LOOPBACK, ETH0, link("eth1", "192.168.0.9/24"), BRIDGE, VETH]
+    config = Config(strict_external_ip_validation=False)
+    walked, straight = FakeAgent(config=config, links=links), FakeAgent(config=config, links=links)
+    walked.start()
+    for one, stays in events:
+        for agent in (walked, straight):
+            rung = agent.put(one) if stays else agent.put(one) | agent.delete(one)  # type: ignore[arg-type]
+            if agent is walked:
+                walked.controller.sync(rung)
+    walked.drain()
+    straight.start()
+    assert walked.kernel.state() == straight.kernel.state()
+    assert sorted(map(str, walked.notes())) == sorted(map(str, straight.notes()))
+    walked.writes()
+    walked.compare()
+    assert walked.writes() == []
