@@ -22,7 +22,7 @@ _TIMEOUT = 2.0
 def health_port(flags: Sequence[str]) -> int:
     """--health-port as the last flag of that name gives it; 0 where there is none to ask."""
     found = str(PORT)
-    for flag, following in zip(flags, (*flags[1:], ""), strict=True):
+    for flag, following in zip(flags, [*flags[1:], ""], strict=False):
         name, equals, value = flag.partition("=")
         if name == "--health-port":
             found = value if equals else following
