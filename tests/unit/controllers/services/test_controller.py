@@ -641,7 +641,7 @@ _events = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(_events, st.booleans()), max_size=8))
 def test_the_path_does_not_matter(events: Sequence[tuple[object, bool]]) -> None:
     links = [LOOPBACK, ETH0, link("eth1", "192.168.0.9/24"), BRIDGE, VETH]
