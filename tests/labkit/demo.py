@@ -18,7 +18,7 @@ from tests.labkit.guest import parts
 from tests.labkit.play import MonotonicClock, Play, StepFailed, until
 
 EXAMPLES = Path(__file__).parents[2] / "daemonset" / "examples"
-WORLD = "outside: {client: {addresses: [203.0.113.10]}}\nsteps: []\n"
+WORLD = "outside: {client: {addresses: [203.0.113.10]}}\nsteps: [{delete: [pod/shop/nothing]}]\n"
 SEEN_FROM = "n1"
 WITHIN = 20.0  # seconds for three agents to start and sync; the lab kernel has one CPU
 
@@ -117,7 +117,7 @@ def _request(play: Play, request: Request) -> bool:
         return None if set(seen) == request.backends else f"answered by {seen}"
 
     try:
-        until(play.clock, look, WITHIN)
+        until(play, look, WITHIN)
     except StepFailed:
         print(f"  FAILED {request.who} → {request.url}: {' '.join(seen)}, not {' '.join(sorted(request.backends))}")
         return False
