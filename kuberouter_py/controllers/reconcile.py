@@ -62,7 +62,7 @@ class _State:
         self.counts: dict[Any, int] = {}  # only keys wanted by more than one unit; absent means one
         self.actual: dict[Any, Any] = {}
         self.foreign: dict[Any, Any] = {}
-        self.known = False  # read at least once: before that nothing may be removed
+        self.known = False  # read at least once
         self.refused: dict[Any, Refused] = {}
         self.unread = ""
         self.hidden = False  # never read, and there may be something in it
@@ -92,7 +92,7 @@ class _State:
                     plan.add[key] = value  # type: ignore[index]
                 elif present != value:
                     plan.change[key] = (present, value)  # type: ignore[index]
-            elif key in self.actual and self.known:
+            elif key in self.actual:
                 plan.remove[key] = self.actual[key]  # type: ignore[index]
         return plan
 

@@ -47,6 +47,11 @@ def _sysctls(config: Config, view: NodeView, kernel: Kernel) -> Iterator[tuple[s
     if 4 in view.families:
         yield "net/ipv4/ip_forward", "1"
     if 6 in view.families:
+        # A link that forwards no longer heeds router advertisements unless accept_ra is 2: a node that has its address
+        # or default route from them would lose both (Documentation/networking/ip-sysctl).
+        for link in view.uplinks:
+            if kernel.before_us(f"net/ipv6/conf/{link}/accept_ra") == "1":
+                yield f"net/ipv6/conf/{link}/accept_ra", "2"
         yield "net/ipv6/conf/all/forwarding", "1"
     if config.strict_arp:  # S10.02: VIPs on a dummy link must not be answered for on the wire
         yield "net/ipv4/conf/all/arp_ignore", "1"
