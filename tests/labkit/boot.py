@@ -103,14 +103,19 @@ class UserModeLinux:
 
     def _arguments(self, job: Job) -> list[str]:
         console = "con1=fd:0,fd:1" if job.interactive else "con1=null"
-        network = [f"vec0:transport=tap,ifname={wires.TAP},depth=128,gro=1"] if job.tap and own_network.has_tap() else []
+        network = [f"{wires.GUEST_LINK}:transport=tap,ifname={wires.TAP},depth=128,gro=1"] if wired(job) else []
         return [
             f"mem={job.memory}", "rootfstype=hostfs", "rw", f"init={job.workdir / 'init'}",
             "con=null", "con0=null,fd:2", console, "quiet", "umid=lab", f"uml_dir={job.workdir}/", *network,
         ]  # fmt: skip
 
 
-def write_scripts(job: Job, modules: Path | str, *, link: str) -> None:
+def wired(job: Job) -> bool:
+    """Whether the job's kernel has a link to us."""
+    return job.tap and own_network.has_tap()
+
+
+def write_scripts(job: Job, modules: Path, *, link: str, console: str = "/dev/tty1") -> None:
     """init, inside and command in the job's directory: the settings as shell variables, then the fixed text."""
     workdir = job.workdir.resolve()
     writable = [workdir, *(path.resolve() for path in job.writable)]
@@ -119,10 +124,10 @@ def write_scripts(job: Job, modules: Path | str, *, link: str) -> None:
         "LAB_LOAD": " ".join(MODULES),
         "LAB_WRITABLE": "\n".join(map(str, writable)),
         "LAB_ADDRESS": f"{wires.GUEST_ADDRESS}/{wires.WIRE_PREFIX}",
-        "LAB_LINK": link if job.tap and own_network.has_tap() else "",
+        "LAB_LINK": link if wired(job) else "",
         "LAB_JOB": str(workdir),
         "LAB_CWD": str(job.cwd),
-        "LAB_INTERACTIVE": "1" if job.interactive else "",
+        "LAB_CONSOLE": console if job.interactive else "",
     }
     header = "#!/bin/sh\n" + "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())
     for name, source in (("init", "init.sh"), ("inside", "inside.sh")):

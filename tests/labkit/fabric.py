@@ -142,23 +142,22 @@ class Fabric:
             return direct or link.gateway(host, family)
         return link.gateway(host, family)
 
-    def wiring(self) -> list[str]:
-        """Run in the lab's first namespace: everybody's link, and the uplink to the control plane."""
-        lines = [
-            f"link add {LINK} netns {host.namespace} type veth peer name {self.ports[host.place]} netns {ROUTER}"
-            for host in self.hosts.values()
-        ]
+    def uplink(self) -> list[str]:
+        """Run in the lab's first namespace: its link to the router, and so the control plane's."""
         return [
-            *lines,
             f"link add {wires.UPLINK} type veth peer name uplink netns {ROUTER}",
             f"address add {wires.UPLINK_ADDRESS}/{wires.WIRE_PREFIX} dev {wires.UPLINK}",
             f"link set {wires.UPLINK} up",
         ]
 
     def router(self) -> list[str]:
-        """Run in the router's namespace, after the wiring."""
+        """Run in the router's namespace, after the uplink: everybody's link, and what the router knows."""
         lines = ["link set lo up", f"address add {wires.ROUTER_ADDRESS}/{wires.WIRE_PREFIX} dev uplink",
                  "link set uplink up", f"route add {wires.WIRE} via {wires.UPLINK_ADDRESS}"]  # fmt: skip
+        lines += [
+            f"link add {self.ports[host.place]} type veth peer name {LINK} netns {host.namespace}"
+            for host in self.hosts.values()
+        ]
         for link in self.links:
             lines.append(f"link add {link.bridge} type bridge mcast_snooping 0")
             lines += [f"link set {self.ports[host.place]} master {link.bridge} up" for host in link.hosts]
@@ -176,7 +175,7 @@ class Fabric:
         return lines + [f"route add {each.destination} via {each.hop} table {each.table}" for each in self._detours()]
 
     def host(self, place: str) -> list[str]:
-        """Run in a host's namespace, after the wiring: addresses, default routes, and what the scenario says."""
+        """Run in a host's namespace, after the router's lines: addresses, default and other routes."""
         host, link = self.hosts[place], self._link[place]
         lines = ["link set lo up", f"link set {LINK} up", *(_address(each, LINK) for each in host.addresses)]
         gateways = [link.gateway(host, family) for family in (4, 6)]

@@ -1,5 +1,5 @@
 # The lab kernel's first process, after the settings that boot.py writes before this text: LAB_MODULES, LAB_WRITABLE,
-# LAB_ADDRESS, LAB_LINK, LAB_JOB, LAB_INTERACTIVE.
+# LAB_ADDRESS, LAB_LINK, LAB_JOB, LAB_CWD, LAB_CONSOLE (only when interactive), LAB_LOAD.
 #
 # Root becomes an overlay over the host's tree whose upper half is memory: programs may write anywhere and the host's
 # files stay as they are, except below the directories in LAB_WRITABLE.
@@ -10,7 +10,7 @@ version=$(uname -r)
 setpriv --no-new-privs mount -o remount,nosuid /
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
-grep -qw overlay /proc/filesystems || insmod "$LAB_MODULES/kernel/fs/overlayfs/overlay.ko"
+grep -qw overlay /proc/filesystems || insmod "$LAB_MODULES"/kernel/fs/overlayfs/overlay.ko*
 mkdir -p /run/up /run/work /run/new
 mount -t overlay -o nosuid,lowerdir=/,upperdir=/run/up,workdir=/run/work overlay /run/new
 mount -t proc proc /run/new/proc

@@ -27,8 +27,8 @@ finish() {
     while :; do sleep 60; done
 }
 cd "$LAB_CWD" || finish 125
-if [ -n "$LAB_INTERACTIVE" ]; then
-    setsid -c -w /bin/sh "$LAB_JOB/command" < /dev/tty1 > /dev/tty1 2>&1
+if [ -n "$LAB_CONSOLE" ]; then
+    setsid -c -w /bin/sh "$LAB_JOB/command" < "$LAB_CONSOLE" > "$LAB_CONSOLE" 2>&1
 else
     /bin/sh "$LAB_JOB/command" < /dev/null >> "$LAB_JOB/stdout" 2>> "$LAB_JOB/stderr"
 fi

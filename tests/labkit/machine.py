@@ -129,7 +129,7 @@ class Machine:
 
 def environment(hostname: str) -> dict[str, str]:
     """Of whatever runs on a machine: ours, and the name that an agent finds its Node by."""
-    return {**os.environ, "NODE_NAME": hostname, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**os.environ, "NODE_NAME": hostname, "PYTHONPATH": str(REPOSITORY)}
 
 
 def ip_batch(network: Namespaces | None, lines: Iterable[str], *options: str) -> None:

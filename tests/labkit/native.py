@@ -1,4 +1,4 @@
-"""The running kernel as lab kernel, where it has ip_vs and dummy and we are root: plain namespaces instead of a boot."""
+"""The running kernel as lab kernel, where it has ip_vs and dummy and we are root: namespaces instead of a boot."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""A network namespace of the lab's own, with the tap that joins host and lab kernel: the machine's network stays as it is.
+"""A network namespace of the lab's own, with the tap that joins host and lab kernel.
 
-Everything of a run lives in it: the lab kernel, and on the host side the control plane.
+The machine's network stays as it is. Everything of a run lives in this one: the lab kernel, and on the host side the
+control plane.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class NamespaceWorld:
 
     def _wire(self, router: Namespaces) -> None:
         self._undo.callback(_unplug)
-        ip_batch(None, self._fabric.wiring())
+        ip_batch(None, self._fabric.uplink())
         ip_batch(router, self._fabric.router())
         for family in (4, 6):
             if rules := self._fabric.rules(family):
@@ -129,7 +129,7 @@ class NamespaceWorld:
         return [Attempt(**outcome) for outcome in outcomes]
 
     def matrix(self, cells: Sequence[tuple[str, str]], *, timeout: float) -> list[Attempt]:
-        outcomes = self._prober.call("matrix", timeout=len(cells) * timeout + _CALL, timeout_each=timeout,
+        outcomes = self._prober.call("matrix", timeout=2 * len(cells) * timeout + _CALL, timeout_each=timeout,
                                      cells=[(self._namespace(place), url) for place, url in cells])  # fmt: skip
         return [Attempt(**outcome) for outcome in outcomes]
 
