@@ -133,9 +133,8 @@ class Chains:
             return {key: Refused(reason, missing=True) for key, rules in wanted.items() if rules is not None}
         try:
             return self._gain(flavour, family, wanted) if wanted else {}
-        except (
-            EdgeError
-        ) as error:  # nobody's guilt: the lock, the program; some of it may be done, all of it comes again
+        except EdgeError as error:
+            # Nobody's guilt: the lock, the program. Some of it may be done; all of it comes again.
             return dict.fromkeys(wanted, _refusal(error))
 
     def _gain(self, flavour: Flavour, family: int, wanted: Wanted) -> dict[Chain, Refused]:

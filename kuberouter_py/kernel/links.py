@@ -223,7 +223,7 @@ class Addresses:
 
 
 def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
-    """The local route that packets to `address` meet first; None where the address is not local. Raises EdgeError."""
+    """The local route to just this address that packets meet first; None where there is none. Raises EdgeError."""
     try:
         answers = batch.request(rtnetlink.route_to(address))
     except NetlinkError as error:
@@ -231,7 +231,8 @@ def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
             return None
         raise
     route = rtnetlink.read_route(answers[0]) if answers else None
-    return route if route is not None and route.type == rtnetlink.RTN_LOCAL else None
+    is_host_route = route is not None and route.type == rtnetlink.RTN_LOCAL and route.destination == address
+    return route if is_host_route else None
 
 
 def _is_link_local(address: bytes) -> bool:

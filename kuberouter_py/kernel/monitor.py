@@ -49,11 +49,13 @@ class Monitor:
         on_news: Callable[[frozenset[str]], None],
         own_ports: Callable[[], Collection[int]],
         holds: Callable[[bytes], bool] = lambda address: False,
+        receive_queue: int = _RECEIVE_QUEUE,
     ) -> None:
         self._vip_links = frozenset(vip_links)
         self._on_news = on_news
         self._own_ports = own_ports
         self._holds = holds
+        self._receive_queue = receive_queue
         self._socket: socket.socket | None = None
         self._links: dict[int, LinkMessage] = {}
         self._hairpin: dict[int, bool] = {}
@@ -67,9 +69,9 @@ class Monitor:
         try:
             channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.NETLINK_ROUTE)
             try:
-                channel.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_QUEUE)
+                channel.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self._receive_queue)
             except PermissionError:
-                channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_QUEUE)
+                channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_queue)
             channel.setblocking(False)
             channel.bind((0, _GROUPS))
         except OSError as error:

@@ -131,9 +131,7 @@ class Routes:
         """
         refused = self._send_new(routes, indexes, NLM_F_CREATE | NLM_F_REPLACE, fine=errno.EEXIST)
         self._batch.send([
-            rtnetlink.local_route(
-                RTM_DELROUTE, 0, indexes[route.link], key, key if len(key) == 4 else b"", RTPROT_KERNEL
-            )
+            rtnetlink.local_route(RTM_DELROUTE, 0, indexes[route.link], key, b"", RTPROT_KERNEL)
             for key, route in routes.items()
             if key not in refused
         ])  # fmt: skip
@@ -171,7 +169,7 @@ class Routes:
         """Address -> index of the link that its first local route leads to; without those that are not local."""
         if len(keys) <= LOOKUPS:
             found = {key: lookup(self._batch, key) for key in keys}
-            return {key: route.link for key, route in found.items() if route is not None and _is_host_route(route)}
+            return {key: route.link for key, route in found.items() if route is not None}
         present: dict[bytes, int] = {}
         for route in self._table({4 if len(key) == 4 else 6 for key in keys}):
             if route.destination in keys and _is_host_route(route):

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 
 from kuberouter_py.kernel import netlink
 from kuberouter_py.kernel.netlink import NLM_F_REQUEST
-from kuberouter_py.model.kernel import family_of
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
@@ -25,7 +24,7 @@ RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_LOCAL: Final = 2
 RTPROT_KERNEL: Final = 2
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
-_RTM_F_FIB_MATCH = 0x2000  # answer with the entry of the table, not with the route made of it
+_RTM_F_FIB_MATCH = 0x2000  # answer with the table's entry, not with the route made of it
 
 IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_EXT_MASK = 3, 10, 12, 18, 29
 IFLA_INFO_KIND: Final = 1
@@ -209,8 +208,11 @@ def local_routes(family: int, link: int = 0) -> bytes:
 
 
 def route_to(address: bytes) -> bytes:
-    """Asks for the entry of the routing tables that a packet to `address` meets; ENETUNREACH where there is none."""
-    family = AF_INET if family_of(address) == 4 else AF_INET6
+    """Asks for the entry of the routing tables that a packet to `address` meets; ENETUNREACH where there is none.
+
+    The table that IPv4 names in its answer is always main's.
+    """
+    family = AF_INET if len(address) == 4 else AF_INET6
     header = _ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
     return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(_RTA_DST, address))
 
