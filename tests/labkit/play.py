@@ -16,6 +16,7 @@ from tests.labkit.ports import Cluster, World
 Args = dict[str, Any]
 
 POLL = 0.05
+POLL_LASTING = 0.2  # while something goes on holding
 
 
 class StepFailed(Exception):
@@ -80,7 +81,7 @@ def until(play: Play, look: Callable[[], str | None], within: float, lasting: fl
             raise StepFailed(wrong)
         clock.pause(POLL)
     while clock.now() - began < lasting:
-        clock.pause(POLL)
+        clock.pause(POLL_LASTING)
         wrong = look()
         if wrong is not None:
             raise StepFailed(f"held, but after {clock.now() - began:.2f} s no more: {wrong}")

@@ -119,7 +119,7 @@ class Pods:
     def _plug(self, spec: PodNetwork, machine: Machine, network: Namespaces) -> None:
         port, addresses = port_name(spec), [ip_address(text) for text in spec.addresses]
         hardware = fabric.hardware_address(addresses[0])
-        quiet_addresses(network)
+        prepare_network(network)
         machine.ip([
             f"link add {port} type veth peer name {LINK} address {hardware} netns {netns_name(spec)}",
             f"link set {port} master {BRIDGE} up",
@@ -144,11 +144,15 @@ def port_name(spec: PodNetwork) -> str:
     return "veth" + hashlib.sha256(spec.uid.encode()).hexdigest()[:8]
 
 
-def quiet_addresses(network: Namespaces) -> None:
-    """IPv6 addresses, link-local ones included, count at once: nothing waits for duplicate address detection."""
+def prepare_network(network: Namespaces) -> None:
+    """IPv6 addresses, link-local ones included, count at once: nothing waits for duplicate address detection. And every
+    refusal is told: a kernel grants a client six ICMP errors and then one a second, the rest would look like silence.
+    """
 
     def write() -> None:
         for scope in ("all", "default"):
             Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
+        for limit in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
+            Path(f"/proc/sys/net/{limit}").write_text("0")
 
     namespaces.within(Namespaces(network.net), write)

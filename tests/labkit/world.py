@@ -15,7 +15,7 @@ from tests.labkit.links import Links
 from tests.labkit.machine import Machine, install_command, ip_batch
 from tests.labkit.model import Attempt, PodNetwork, Scenario
 from tests.labkit.namespaces import Namespaces
-from tests.labkit.pods import Pods, quiet_addresses
+from tests.labkit.pods import Pods, prepare_network
 from tests.labkit.ports import LabError
 from tests.labkit.traffic.exchange import Traffic
 
@@ -31,7 +31,8 @@ _NODE: Final = {**_FORWARD, "net/bridge/bridge-nf-call-iptables": "0", "net/brid
                 "net/bridge/bridge-nf-call-arptables": "0"}  # fmt: skip
 # Of the whole kernel: only its first namespace may write them.
 _KERNEL: Final = {"net/netfilter/nf_conntrack_max": "262144", "net/ipv4/neigh/default/gc_thresh3": "8192",
-                  "net/ipv6/neigh/default/gc_thresh3": "8192", "net/ipv4/ip_forward": "1"}  # fmt: skip
+                  "net/ipv6/neigh/default/gc_thresh3": "8192", "net/ipv4/ip_forward": "1",
+                  "net/ipv4/icmp_msgs_per_sec": "100000", "net/ipv4/icmp_msgs_burst": "10000"}  # fmt: skip
 
 
 class NamespaceWorld:
@@ -81,7 +82,7 @@ class NamespaceWorld:
         return thing
 
     def _prepare(self, network: Namespaces, values: Mapping[str, str]) -> None:
-        quiet_addresses(network)
+        prepare_network(network)
         write_sysctls(network, values)
 
     def _wire(self, router: Namespaces) -> None:
