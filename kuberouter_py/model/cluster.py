@@ -61,7 +61,9 @@ class Service(msgspec.Struct, frozen=True, gc=False):
 READY, SERVING, TERMINATING = 1, 2, 4
 
 
-class Endpoint(NamedTuple):
+class Endpoint(msgspec.Struct, frozen=True, gc=False):
+    """A hundred thousand of these live at once: as named tuples the collector would walk them all, again and again."""
+
     address: bytes
     conditions: int  # READY | SERVING | TERMINATING, nil defaults applied (S3.01)
     node: str = ""  # "" : unknown, so not local (M4.13)

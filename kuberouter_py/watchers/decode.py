@@ -158,6 +158,8 @@ def decode_versioned(kind: str, raw: bytes | msgspec.Raw) -> Decoded:
         return Decoded(key, about.resourceVersion or "", form.build(key, json, unusable))
     except DecodeError as error:
         raise _undecodable(kind, raw, error.reason) from None
+    except Exception as error:  # a fault of ours that one object brings out must not stop the others
+        raise _undecodable(kind, raw, f"{type(error).__name__}: {error}") from error
 
 
 def _without_broken_parts(form: _Form[Any], raw: bytes | msgspec.Raw, unusable: list[str]) -> Any:

@@ -281,10 +281,9 @@ def _slice_ports(ports: list[SlicePortJson | None] | None, unusable: list[str]) 
 
 
 def _endpoints(endpoints: list[EndpointJson | None] | None, family: int, unusable: list[str]) -> tuple[Endpoint, ...]:
-    """addresses[0] of each (M4.05, S11.02). A hundred thousand of them pass here: attribute look-ups are kept few."""
+    """addresses[0] of each (M4.05, S11.02)."""
     found: list[Endpoint] = []
     width = 4 if family == 4 else 16
-    new = tuple.__new__
     for position, endpoint in enumerate(endpoints or ()):
         if endpoint is None:
             continue
@@ -301,7 +300,7 @@ def _endpoints(endpoints: list[EndpointJson | None] | None, family: int, unusabl
             continue
         zones, nodes = _hints(endpoint.hints) if endpoint.hints else ((), ())
         node, zone = intern(endpoint.nodeName or ""), intern(endpoint.zone or "")
-        found.append(new(Endpoint, (packed, _conditions(endpoint.conditions), node, zone, zones, nodes)))
+        found.append(Endpoint(packed, _conditions(endpoint.conditions), node, zone, zones, nodes))
     return tuple(found)
 
 

@@ -34,7 +34,8 @@ log = structlog.get_logger(__name__)
 
 SUFFIXES = (".yaml", ".yml", ".json")
 FILES = "manifest files"  # what `status` calls them, beside the kinds
-SHARE = 0.0005  # of one CPU may go into looking: half of what an idle agent may use
+SHARE = 0.0003  # of one CPU may go into looking: a third of what an idle agent may use
+SMOOTH = 8  # looks over which their cost is averaged: a thread's clock may advance by 10 ms at a time (HZ 100)
 SOONEST, LATEST = 0.2, 5.0  # seconds between looks
 SETTLE = 0.05  # seconds that a file has to stay as it is before it is read: its writer may not be done
 
@@ -96,14 +97,13 @@ class ManifestFolder:
 
     def run(self) -> None:
         """The first look takes the files as they are; later ones give each change the time to settle."""
-        interval = 0.0
-        spent = time.thread_time()
         self._guarded(True)
-        while not self._stopping.wait(SETTLE if self._settling else interval):
+        cost, spent = 0.0, time.thread_time()
+        while not self._stopping.wait(SETTLE if self._settling else _interval(cost)):
             changed = self._guarded(False)
             now = time.thread_time()
             if not (changed or self._settling):  # only what looking costs, not what reading does
-                interval = _interval(now - spent)
+                cost += (now - spent - cost) / SMOOTH
             spent = now
 
     def status(self) -> list[WatchStatus]:
@@ -255,5 +255,5 @@ class ManifestFolder:
 
 
 def _interval(cost: float) -> float:
-    """Seconds to the next look, where the last one took that many seconds of CPU."""
+    """Seconds to the next look, where one takes that many seconds of CPU."""
     return min(LATEST, max(SOONEST, cost / SHARE))

@@ -15,6 +15,7 @@ from kuberouter_py.model.cluster import (
     TERMINATING,
     Cidr,
     ContainerPort,
+    Endpoint,
     EndpointSlice,
     Node,
     ObjectKey,
@@ -238,8 +239,8 @@ def test_slice_in_full() -> None:
     assert (got.service, got.family, got.trigger_time, got.unusable) == (WEB, 4, 1767225600.5, ())
     assert got.ports == (SlicePort("", 6, 8080), SlicePort("dns", 17, 53))
     first, second = got.endpoints
-    assert first == (ip("10.1.0.1"), SERVING | TERMINATING, "n1", "z1", ("z1", "z2"), ("n1",))
-    assert second == (ip("10.1.0.2"), READY | SERVING, "", "", (), ())
+    assert first == Endpoint(ip("10.1.0.1"), SERVING | TERMINATING, "n1", "z1", ("z1", "z2"), ("n1",))
+    assert second == Endpoint(ip("10.1.0.2"), READY | SERVING, "", "", (), ())
 
 
 @pytest.mark.parametrize(
