@@ -15,7 +15,7 @@ from kuberouter_py.model.cluster import ObjectKey, Service
 
 
 class Concern(NamedTuple):
-    """now: few, and what they serve is wrong until then. later: may be all of them, a slice at a time."""
+    """now: few, and what they serve is wrong until then. later: may be all of the rest, a slice at a time."""
 
     now: set[ObjectKey]
     later: set[ObjectKey]
@@ -43,7 +43,7 @@ def concern(
             now.add(service.key)
         elif everywhere or external or (schedulers and scheduler_asked(service) in schedulers):
             later.add(service.key)
-    return Concern(now, later - now)
+    return Concern(now, later)
 
 
 def _sources(view: NodeView) -> tuple[bytes, bytes]:

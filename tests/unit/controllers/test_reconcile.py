@@ -223,6 +223,10 @@ def test_a_refused_removal_stands_until_it_works() -> None:
     node.servers.refuse["vip"] = Refused("busy")
     node.claim(web=NOTHING)
     assert node.reconciler.standing() == {("servers", "vip"): Refused("busy")}
+    node.journal.clear()
+    node.claim(web=share(1, "vip"))
+    assert "add servers vip" not in node.journal  # it never went
+    node.claim(web=NOTHING)
     node.servers.refuse.clear()
     node.reconciler.write(node.reconciler.read({"servers"}))
     assert (node.servers.content, node.reconciler.standing()) == ({}, {})

@@ -165,8 +165,10 @@ def test_external_addresses_use_the_service_port() -> None:
 
 
 def test_the_same_address_as_external_and_from_the_balancer_is_one_frontend() -> None:
-    found = decided(service(external=["203.0.113.7"], ingress=["203.0.113.7"]), SLICE)
+    config = replace(OPEN, loadbalancer_ip_range=(cidr("198.51.100.0/24"),))
+    found = decided(service(external=["203.0.113.7"], ingress=["203.0.113.7"]), SLICE, config=config)
     assert frontends(found) == {"TCP 10.96.0.10:80", "TCP 203.0.113.7:80"}
+    assert found.notes == ()  # it is served, so there is nothing to say
 
 
 def test_a_service_without_ports_or_cluster_ip_has_nothing() -> None:
