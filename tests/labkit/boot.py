@@ -115,8 +115,13 @@ def wired(job: Job) -> bool:
     return job.tap and own_network.has_tap()
 
 
-def write_scripts(job: Job, modules: Path, *, link: str, console: str = "/dev/tty1") -> None:
-    """init, inside and command in the job's directory: the settings as shell variables, then the fixed text."""
+def write_scripts(
+    job: Job, modules: Path, *, link: str, console: str = "/dev/tty1", native: bool = False, lower: Sequence[str] = ()
+) -> None:
+    """init, inside and command in the job's directory: the settings as shell variables, then the fixed text.
+
+    `native`: the kernel is the host's own, and nothing may be done to it as a whole.
+    """
     workdir = job.workdir.resolve()
     writable = [workdir, *(path.resolve() for path in job.writable)]
     settings = {
@@ -127,6 +132,8 @@ def write_scripts(job: Job, modules: Path, *, link: str, console: str = "/dev/tt
         "LAB_LINK": link if wired(job) else "",
         "LAB_JOB": str(workdir),
         "LAB_CWD": str(job.cwd),
+        "LAB_NATIVE": "1" if native else "",
+        "LAB_LOWER": "\n".join(lower),
         "LAB_CONSOLE": console if job.interactive else "",
     }
     header = "#!/bin/sh\n" + "".join(f"{key}={shlex.quote(value)}\n" for key, value in settings.items())

@@ -19,6 +19,11 @@ from tests.labkit.ports import LabError
 _CLONE_NEWUSER: Final = 0x10000000
 _CLONE_NEWNET: Final = 0x40000000
 _TUN: Final = Path("/dev/net/tun")
+_WIRED: Final = (
+    f"address add {wires.HOST_ADDRESS}/{wires.WIRE_PREFIX} dev {wires.TAP}",
+    f"link set {wires.TAP} up",
+    f"route add default via {wires.GUEST_ADDRESS}",
+)
 
 
 def enter() -> None:
@@ -41,9 +46,17 @@ def enter() -> None:
         return
     _ip(
         f"tuntap add dev {wires.TAP} mode tap",
-        f"address add {wires.HOST_ADDRESS}/{wires.WIRE_PREFIX} dev {wires.TAP}",
-        f"link set {wires.TAP} up",
-        f"route add default via {wires.GUEST_ADDRESS}",
+        *_WIRED,
+    )
+
+
+def replace_tap(other: str) -> None:
+    """Where host and lab share a kernel: a veth pair instead, its far end in the namespace at the path `other`."""
+    if has_tap():
+        _ip(f"link delete {wires.TAP}")
+    _ip(
+        f"link add {wires.TAP} type veth peer name {wires.GUEST_LINK} netns {other}",
+        *_WIRED,
     )
 
 

@@ -29,9 +29,11 @@ _ROUTER: Final = {**_FORWARD, "net/ipv4/conf/all/send_redirects": "0", "net/ipv4
 # Off on a node, as on one without br_netfilter: that pods on one bridge reach VIPs is the agent's business.
 _NODE: Final = {**_FORWARD, "net/bridge/bridge-nf-call-iptables": "0", "net/bridge/bridge-nf-call-ip6tables": "0",
                 "net/bridge/bridge-nf-call-arptables": "0"}  # fmt: skip
+# Of the first namespace, which lies between the control plane and the router.
+_BETWEEN: Final = {"net/ipv4/ip_forward": "1"}
 # Of the whole kernel: only its first namespace may write them.
 _KERNEL: Final = {"net/netfilter/nf_conntrack_max": "262144", "net/ipv4/neigh/default/gc_thresh3": "8192",
-                  "net/ipv6/neigh/default/gc_thresh3": "8192", "net/ipv4/ip_forward": "1",
+                  "net/ipv6/neigh/default/gc_thresh3": "8192",
                   "net/ipv4/icmp_msgs_per_sec": "100000", "net/ipv4/icmp_msgs_burst": "10000"}  # fmt: skip
 
 
@@ -58,7 +60,9 @@ class NamespaceWorld:
 
     def build(self) -> None:
         install_command()
-        write_sysctls(None, _KERNEL)
+        write_sysctls(None, _BETWEEN)
+        with contextlib.suppress(OSError):  # where we share the host's kernel they are the host's, and stay
+            write_sysctls(None, _KERNEL)
         router = self._started(namespaces.new_network(ROUTER), _forget_router)
         self._prepare(router, _ROUTER)
         for place, machine in self._machines.items():

@@ -37,7 +37,8 @@ def test_archive(tmp_path: Path) -> None:
 
 def read(archive: bytes) -> dict[str, bytes]:
     """A small reader of the "newc" format, up to its trailer."""
-    members, at = {}, 0
+    members: dict[str, bytes] = {}
+    at = 0
     while True:
         assert archive[at : at + 6] == b"070701"
         fields = [int(archive[at + 6 + 8 * n : at + 14 + 8 * n], 16) for n in range(13)]
