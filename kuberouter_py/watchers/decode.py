@@ -3,7 +3,7 @@
 Owns the table of kinds and what happens when bytes do not fit: a broken element of a list is left out with its reason
 and the rest is kept; anything worse is a DecodeError. What each kind means is in decode_services.py and
 decode_workloads.py, single values in decode_fields.py. Pure. Unknown fields are skipped by the parser and never become
-Python objects: 10,000 Services and 10,000 slices of 10 endpoints take 0.6 s and 26 MB.
+Python objects: 10,000 Services and 10,000 slices of 10 endpoints take 0.5 s and 23 MB.
 """
 
 from __future__ import annotations
