@@ -15,7 +15,7 @@ from tests.labkit.ports import LabError
 
 PORT = 20244
 WORLD_WITHIN = 60.0
-STEP_WITHIN = 10.0
+STEP_WITHIN = 30.0
 _TIMEOUT = 2.0
 
 
