@@ -249,6 +249,14 @@ def test_an_external_address_that_the_node_has_keeps_its_link_and_its_route() ->
     assert others(found, name) == {}
 
 
+def test_a_cluster_ip_that_another_link_has_is_left_on_it() -> None:
+    """NodeLocal DNSCache binds kube-dns' ClusterIP to a link of its own."""
+    view = replace(VIEW, local={**VIEW.local, packed("10.96.0.10"): "nodelocaldns"})
+    found = decided(service(), SLICE, view=view)
+    assert roles(found, "TCP 10.96.0.10:80") == {"owned", "frontends", "clusterips"}
+    assert others(found, "TCP 10.96.0.10:80") == {}
+
+
 def test_a_node_without_addresses_serves_cluster_ips_without_a_source() -> None:
     found = decided(service(ports=[port(80, 30080)]), SLICE, view=NodeView(NODE_NAME))
     assert frontends(found) == {"TCP 10.96.0.10:80"}

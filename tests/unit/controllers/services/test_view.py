@@ -133,6 +133,7 @@ def test_pod_bridges_are_kube_bridge_and_those_with_an_address_of_the_pod_cidrs(
     ]
     assert view(node("192.168.0.1"), links).bridges == ("cni0", "kube-bridge")
     assert view(node("192.168.0.1"), [ETH0, link("cni0", "10.244.1.9/24")]).bridges == ()  # not a bridge
+    assert view(node("192.168.0.1"), [ETH0, link("kube-bridge", kind="bridge")]).bridges == ("kube-bridge",)
 
 
 def test_the_bridge_named_by_a_flag_is_the_only_one() -> None:
