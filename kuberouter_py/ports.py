@@ -91,6 +91,9 @@ class NodeFacts(Protocol):
     def sysctl_before_us(self, key: str) -> str | None:
         """A sysctl's value as it was before we first wrote it; None where the kernel has none."""
 
+    def can_set_sysctl(self, key: str) -> bool:
+        """Whether this process may write it; some keys only the first namespace may (nf_conntrack_max)."""
+
     def has_scheduler(self, name: str) -> bool: ...
 
     def kernel_version(self) -> tuple[int, int]: ...

@@ -111,6 +111,9 @@ class Node:
     def sysctl_before_us(self, key: str) -> str | None:
         return self._edges.sysctls.before_us(key)
 
+    def can_set_sysctl(self, key: str) -> bool:
+        return self._edges.sysctls.can_set(key)
+
     def has_scheduler(self, name: str) -> bool:
         command.load_modules((f"ip_vs_{name}",))
         return self._edges.servers.probe_scheduler(name)

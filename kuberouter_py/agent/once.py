@@ -16,6 +16,8 @@ from kuberouter_py.watchers.cache import Cache
 
 log = structlog.get_logger(__name__)
 
+QUIET = -1  # a command whose output is the answer logs only what is wrong
+
 
 def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
@@ -32,6 +34,7 @@ def cleanup(config: Config) -> int:
 
 def plan(config: Config, _socket: str | None) -> tuple[list[str], bool]:
     """What a first sync would write now, in the notation of the tools. Raises EdgeError, NoCluster."""
+    configure("console", config.v or QUIET)
     source = Source(config, kinds_of_services(node_name(config)))
     source.start()
     try:

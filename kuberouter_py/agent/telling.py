@@ -4,6 +4,7 @@ writer.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -23,6 +24,7 @@ from kuberouter_py.observe.health import Health, ProxyHealth
 from kuberouter_py.observe.log import log_notes, log_sync
 from kuberouter_py.observe.metrics import Metrics, ServiceCounters
 from kuberouter_py.observe.status import status_document
+from kuberouter_py.ports import EdgeError
 
 FIRST_SYNC = "services' first sync"
 
@@ -103,7 +105,9 @@ class Telling:
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:
-        """The answer to /status."""
+        """The answer to /status. Looks at the IPVS table now, so that foreign servers are those of this moment."""
+        with contextlib.suppress(EdgeError):  # a table that cannot be read is among the controller's failures
+            self._edges.servers.read()
         return status_document(
             version=__version__,
             node=self._node,

@@ -8,6 +8,7 @@ is no question.
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -47,6 +48,13 @@ class Sysctls:
             return " ".join(self._path(key).read_text().split())
         except (OSError, ValueError):
             return None
+
+    def can_set(self, key: str) -> bool:
+        """Whether the kernel lets this process write it, as its permissions say."""
+        try:
+            return os.access(self._path(key), os.W_OK)
+        except ValueError:
+            return False
 
     def before_us(self, key: str) -> str | None:
         """The value before we first wrote it; where we never did, the present one; None where the kernel has none."""

@@ -20,7 +20,7 @@ NOTES_SHOWN = 50  # of one sync: a bad range flag concerns every Service, and on
 
 def configure(form: Literal["json", "console"] | str, verbosity: int, stream: TextIO = sys.stderr) -> None:
     """Once, at start. verbosity 0: what changed; 2 and more: debug lines too. Libraries' warnings take the same way."""
-    level = logging.DEBUG if verbosity >= 2 else logging.INFO
+    level = logging.DEBUG if verbosity >= 2 else logging.WARNING if verbosity < 0 else logging.INFO
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,

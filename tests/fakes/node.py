@@ -19,12 +19,16 @@ class FakeNode:
     version: tuple[int, int] = (6, 1)
     cores: int = 4
     broken: str = ""  # what every question about links is refused with
+    unwritable: frozenset[str] = frozenset()
     asked_schedulers: list[str] = field(default_factory=list)
 
     def links(self) -> Sequence[LinkState]:
         if self.broken:
             raise EdgeError(self.broken)
         return self.kernel.link_states()
+
+    def can_set_sysctl(self, key: str) -> bool:
+        return key not in self.unwritable
 
     def sysctl_before_us(self, key: str) -> str | None:
         return self.kernel.sysctl_before_us(key)

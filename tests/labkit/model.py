@@ -34,7 +34,8 @@ class AgentSpec:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: `kind` is its key ("probe"), `args` its checked and defaulted value, `line` where it stands in the file.
+    """One step: `kind` is its key ("probe"), `args` its checked and defaulted value, `line` where it stands in the
+    file.
 
     Durations in `args` are float seconds; addresses and names are as written.
     """

@@ -1,4 +1,6 @@
-"""What the lab's parts promise each other: world.py, cluster.py and controlplane.py implement these, steps.py uses them."""
+"""What the lab's parts promise each other: world.py, cluster.py and controlplane.py implement these, steps.py uses
+them.
+"""
 
 from __future__ import annotations
 
@@ -58,8 +60,15 @@ class World(Protocol):
         """A shell runs `command` there; (exit status, output of both streams). TimeoutError when it takes longer."""
 
     def link(self, node: str, change: Mapping[str, Any]) -> None: ...
-    def agent(self, node: str, do: str, *, flags: Sequence[str] | None = None, env: Mapping[str, str] | None = None,
-              refused: bool = False) -> None:
+    def agent(
+        self,
+        node: str,
+        do: str,
+        *,
+        flags: Sequence[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        refused: bool = False,
+    ) -> None:
         """do: stop | kill | start | restart | cleanup | upgrade | kill-bird. `flags` and `env` replace the scenario's
         from now on; what set_agent_arguments gave always comes first."""
 

@@ -16,7 +16,7 @@ from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Sh
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import decide
-from kuberouter_py.controllers.services.nodestate import Kernel, node_share
+from kuberouter_py.controllers.services.nodestate import SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
 from kuberouter_py.controllers.services.status import History, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
@@ -158,10 +158,11 @@ class ServicesController:
     # -- called once, without a runner -------------------------------------------------------------------------------
 
     def plan(self) -> dict[str, Plan[Any, Any]]:
-        """What a first sync would write; writes nothing."""
+        """What a first sync would write; writes nothing. What this node cannot do at all is left to `status`."""
         dirty = self._reconciler.read()
         self._look_at_node()
         self._decide({*self._cluster.service_keys(), NODE}, dirty)
+        dirty[SYSCTLS] = {key for key in dirty[SYSCTLS] if self._node_facts.can_set_sysctl(key)}
         return self._reconciler.plans(dirty)
 
     def cleanup(self) -> Outcome:
