@@ -236,7 +236,7 @@ class _Write:
             self._refused.pop(key, None)
             try:
                 present = self._look(key)
-            except EdgeError as error:
+            except (EdgeError, ValueError) as error:
                 self._refused[key] = Refused(str(error))
                 continue
             if present is None:

@@ -192,7 +192,7 @@ def target_key(key: DestinationKey) -> bytes:
 
 def parse_service(payload: memoryview) -> Service:
     """One answer to GET_SERVICE. Raises ValueError for bytes that are none."""
-    found = _inside(payload, _SERVICE, last=_PE_NAME)
+    found = _inside(payload, _SERVICE)
     try:
         size = 16 if _number(found[_AF]) == socket.AF_INET6 else 4
         flags = _number(found[_FLAGS][:4])
@@ -216,7 +216,7 @@ def parse_service(payload: memoryview) -> Service:
 
 def parse_connections(payload: memoryview, family: int) -> tuple[DestinationKey, Destination, Connections]:
     """One answer to GET_DEST of a server of that family. Raises ValueError for bytes that are none."""
-    found = _inside(payload, _DEST, last=_DEST_AF)
+    found = _inside(payload, _DEST)
     try:
         size = 16 if (_number(found[_DEST_AF]) == socket.AF_INET6 if _DEST_AF in found else family == 6) else 4
         key = DestinationKey(bytes(found[1][:size]), int.from_bytes(found[2], "big"))
@@ -242,17 +242,11 @@ def parse_timeouts(payload: memoryview) -> Timeouts:
     return Timeouts(*(_number(found[kind]) if kind in found else 0 for kind in kinds))
 
 
-def _inside(payload: memoryview, kind: int, last: int = 0) -> dict[int, memoryview]:
-    """The attributes inside the nested one, as far as number `last` (the counters after it are most of the bytes)."""
+def _inside(payload: memoryview, kind: int) -> dict[int, memoryview]:
     outer = netlink.attributes(payload, 4).get(kind)
     if outer is None:
         raise ValueError("an IPVS answer without its object")
-    found = {}
-    for number, value in netlink.each_attribute(outer):
-        if last and number > last:
-            break
-        found[number] = value
-    return found
+    return netlink.attributes(outer)
 
 
 def _number(value: memoryview) -> int:
