@@ -53,10 +53,10 @@ def table_counts(reconciler: Reconciler, services: int) -> dict[str, int]:
 def facts(config: Config, view: NodeView) -> dict[str, str]:
     """How this node was understood; what an operator checks first when a source address is not as expected."""
     detector = view.detector
-    if view.detector == "none":
-        detector = "none: only connections that took a VIP as their source are masqueraded"
-    elif config.masquerade_all:
+    if config.masquerade_all:
         detector = "not asked: --masquerade-all"
+    elif view.detector == "none":
+        detector = "none: only connections that took a VIP as their source are masqueraded"
     elif view.detector_cidrs:
         detector += " " + ", ".join(map(cidr_text, view.detector_cidrs))
     elif view.detector_interface:

@@ -65,6 +65,8 @@ def test_the_cluster_ips_seen_stand_in_where_no_service_cidr_is_known() -> None:
     assert judge.refuse_external(packed("10.96.0.1")) == "a ClusterIP of this cluster"
     assert judge.refuse_ingress(packed("10.96.0.1")) == "a ClusterIP of this cluster"
     assert judge.refuse_external(packed("10.96.0.2")) == ""
+    known = admission(external="203.0.113.0/24", seen="203.0.113.7")
+    assert known.refuse_external(packed("203.0.113.7")) == ""  # the ranges say what a cluster address is
 
 
 @pytest.mark.parametrize(
