@@ -65,7 +65,7 @@ _IP_HEAD, _IP2_HEAD = (
     }
     for kind in (_IP, _IP2)
 )
-_CIDR_PART = [struct.pack("=HHBxxx", 5, _CIDR, prefix) for prefix in range(129)]
+_CIDR_PART = [struct.pack("=HHBxxx", 5, _CIDR | _ORDER, prefix) for prefix in range(129)]
 _LINES = [netlink.be32(_LINE, line) for line in range(ENTRIES_A_MESSAGE + 1)]
 _DATA_HEAD = [struct.pack("=HH", length, _DATA | netlink.NLA_F_NESTED) for length in range(128)]
 _ports: dict[tuple[int, int], bytes] = {}
@@ -175,7 +175,9 @@ def entry_bytes(entry: SetEntry) -> bytes:
 
 def _port_part(protocol: int, port: int) -> bytes:
     """Kept: thousands of members share a handful of ports."""
-    part = struct.pack("=HH2sxxHHBxxx", 6, _PORT | _ORDER, port.to_bytes(2, "big"), 5, _ENTRY_PROTOCOL, protocol)
+    part = struct.pack(
+        "=HH2sxxHHBxxx", 6, _PORT | _ORDER, port.to_bytes(2, "big"), 5, _ENTRY_PROTOCOL | _ORDER, protocol
+    )
     if len(_ports) > 10_000:
         _ports.clear()
     _ports[protocol, port] = part

@@ -11,6 +11,7 @@ name.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -239,11 +240,21 @@ class Batch:
         except OSError as error:
             number = error.errno or errno.EIO
             if number == errno.ENOBUFS and last - first > 1:
+                self._drain()
+                for index in range(first, last):
+                    failed.pop(index, None)
                 middle = (first + last) // 2
                 self._send_safely(messages, first, middle, failed, details)
                 self._send_safely(messages, middle, last, failed, details)
             else:
                 failed.update(dict.fromkeys(range(first, last), number))
+
+    def _drain(self) -> None:
+        """What is left of an exchange that lost answers would fill the queue for the next one."""
+        channel = self._socket()
+        with contextlib.suppress(OSError):  # EAGAIN: empty
+            while True:
+                channel.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
 
     def _exchange(self, messages: Sequence[bytes], first: int, last: int) -> Iterator[tuple[int, int, bytes]]:
         """Those that failed, as (index, errno, what the answer repeats of the message)."""
