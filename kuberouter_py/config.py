@@ -154,7 +154,10 @@ class Config:
         values.CIDRS, (), "load-balancer addresses are served only inside these; not given: all", group=ADDRESSES
     )
     strict_external_ip_validation: bool = _option(
-        values.BOOL, True, "check external addresses against the ranges; off: serve them all", group=ADDRESSES
+        values.BOOL,
+        True,
+        "externalIPs only inside their range; off: outside it too (never a cluster address)",
+        group=ADDRESSES,
     )
 
     masquerade_all: bool = _option(values.BOOL, False, "masquerade every connection to a Service", group=LOCAL)

@@ -247,9 +247,9 @@ class Reconciler:
             outcome.refused[name, key] = reason
         counts = outcome.tables.get(name, TableCounts())
         outcome.tables[name] = TableCounts(
-            counts.added + len(plan.add),
-            counts.changed + len(plan.change),
-            counts.removed + len(plan.remove),
+            counts.added + len(plan.add.keys() - refused.keys()),
+            counts.changed + len(plan.change.keys() - refused.keys()),
+            counts.removed + len(plan.remove.keys() - refused.keys()),
             counts.refused + len(refused),
         )
 

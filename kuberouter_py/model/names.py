@@ -37,5 +37,5 @@ RUN_DIR = "/run/kuberouter-py"
 
 
 def services_set(role: str, family: int) -> str:
-    """ "krpy-svc-vips-4"; role: owned, frontends, vips, clusterips, external, hairpin."""
+    """ "krpy-svc-vips-4"; role: see controllers/services/chains.py."""
     return f"{SERVICES_SETS}{role}-{family}"

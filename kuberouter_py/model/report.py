@@ -20,12 +20,14 @@ class Note(NamedTuple):
 
     kind: str
     owner: ObjectKey | None
-    reason: str  # CamelCase, as in an Event: ExternalIPRefused
+    reason: str  # CamelCase, as in an Event: AddressRefused
     message: str
     event: bool = False
 
 
 class TableCounts(NamedTuple):
+    """Keys of one table: done (added, changed, removed), and refused."""
+
     added: int = 0
     changed: int = 0
     removed: int = 0
@@ -47,7 +49,7 @@ class SyncReport:
 
     @property
     def wrote(self) -> bool:
-        return any(counts != TableCounts() for counts in self.tables.values())
+        return any(counts.added or counts.changed or counts.removed for counts in self.tables.values())
 
 
 @dataclass(frozen=True)

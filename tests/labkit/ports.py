@@ -26,13 +26,13 @@ class World(Protocol):
 
     # pods, called by the kubelet role
     def add_pod(self, pod: PodNetwork) -> None:
-        """Namespace (or the node's own), veth to the bridge, addresses, idle process in a cgroup named by UID, servers."""
+        """Namespace (or the node's own), veth to the bridge, addresses, a process in a cgroup of its UID, servers."""
 
     def pod_terminating(self, namespace: str, name: str) -> None:
         """From now on its HTTP answers carry Connection: close; everything else goes on."""
 
     def stop_pod_servers(self, namespace: str, name: str) -> None:
-        """Phase Succeeded or Failed: servers stop, open connections are reset, addresses go; the entry may be reused."""
+        """Phase Succeeded or Failed: servers stop, open connections are reset, addresses go; may be reused."""
 
     def remove_pod(self, namespace: str, name: str) -> None:
         """The grace period is over: reset what is open, remove the namespace."""
@@ -84,10 +84,10 @@ class Cluster(Protocol):
     """The objects of a world, whoever keeps them; plays kubelet (and, for manifests, the EndpointSlice controller)."""
 
     def start(self, scenario: Scenario, world: World) -> None:
-        """An empty cluster with the world's Node objects (labels, annotations, addresses, podCIDRs), default namespace."""
+        """An empty cluster with the world's Node objects (labels, annotations, addresses, podCIDRs)."""
 
     def agent_arguments(self, node: str) -> tuple[Sequence[str], Mapping[str, str]]:
-        """Flags and environment by which that node's agent finds the cluster (--manifests DIR, or --kubeconfig FILE)."""
+        """Flags and environment by which that node's agent finds the cluster (--manifests, or --kubeconfig)."""
 
     def apply(self, documents: Sequence[dict[str, Any]]) -> None: ...
     def patch(self, reference: str, merge: Any) -> None:

@@ -24,6 +24,8 @@ SET_TYPES = {
     "clusterips": "hash:ip,port",  # policy of inside traffic
     # NodePorts, externalIPs, load-balancer addresses with policy Cluster: masqueraded (S4.02)
     "external": "hash:ip,port",
+    # where health checks of load balancers come in: (address, healthCheckNodePort) of policy Local (S10.08, S12.07)
+    "healthchecks": "hash:ip,port",
     "vips": "hash:ip",  # addresses bound by us: anything else on them is refused (S10.08)
     "hairpin": "hash:ip,port,ip",  # (local endpoint, port, same endpoint)
 }
@@ -113,6 +115,7 @@ def _masquerade(family: int) -> Iterator[str]:
 def _input(config: Config, family: int) -> Iterator[str]:
     """The guard (S10.08): a VIP answers on its Services' ports, and a host process on 0.0.0.0 does not answer there."""
     yield f"{_match('frontends', family, 'dst,dst')} -j ACCEPT"
+    yield f"{_match('healthchecks', family, 'dst,dst')} -j ACCEPT"
     if not config.ipvs_permit_all:
         return
     yield f"{_match('vips', family, 'dst', unless=True)} -j RETURN"

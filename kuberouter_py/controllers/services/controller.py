@@ -15,8 +15,8 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Share
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
-from kuberouter_py.controllers.services.desired import decide
-from kuberouter_py.controllers.services.nodestate import SYSCTLS, Kernel, node_share
+from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, decide
+from kuberouter_py.controllers.services.nodestate import LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
 from kuberouter_py.controllers.services.status import History, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
@@ -166,8 +166,17 @@ class ServicesController:
         return self._reconciler.plans(dirty)
 
     def cleanup(self) -> Outcome:
-        """Sync to nothing: the same path with nothing wanted."""
-        return self._reconciler.write(self._reconciler.read())
+        """Sync to nothing: the same path with nothing wanted.
+
+        The link goes first and takes its addresses and routes along: one by one, 10,000 IPv6 addresses cost the kernel
+        43 s (it walks the list for each). What else there is was read before, while the VIPs still told whose it is.
+        """
+        dirty = self._reconciler.read()
+        outcome = self._reconciler.write({LINKS: dirty[LINKS]})
+        gone = (LINKS, ADDRESSES, ROUTES)
+        again = self._reconciler.read(gone)
+        dirty |= {name: again[name] for name in gone}
+        return _merged(outcome, self._reconciler.write(dirty))
 
     # -- the node ----------------------------------------------------------------------------------------------------
 
@@ -274,7 +283,7 @@ class ServicesController:
         lost: dict[ObjectKey, tuple[Note, ...]] = {}
         for claim, (winner, *losers) in self._reconciler.contested().items():
             assert isinstance(claim, VirtualServerKey)  # the node's own claim has one claimant
-            message = f"{address_text(claim.address)} port {claim.port} is served for {winner}, which is older"
+            message = f"{address_text(claim.address)} port {claim.port} is served for {winner}, which came first"
             for loser in losers:
                 assert isinstance(loser, ObjectKey)
                 note = Note("Service", loser, ADDRESS_TAKEN, message, event=True)

@@ -20,6 +20,7 @@ from kuberouter_py.model.kernel import (
     Address,
     Destination,
     DestinationKey,
+    Protocol,
     Route,
     SetEntry,
     SetMember,
@@ -150,6 +151,7 @@ def _port_units(
             key,
             (
                 *_frontend_items(key, frontend, local, view, config),
+                *(_health_check(service, frontend) if frontend.external and local else ()),
                 Item(SERVERS, key, servers[local]),
                 *hairpins[local],
             ),
@@ -169,6 +171,14 @@ def _hairpins(backends: Sequence[Candidate], port: ServicePort, view: NodeView) 
             entry = SetEntry(address, port.protocol, one.port, address)
             items.append(Item(MEMBERS, SetMember(services_set("hairpin", family_of(address)), entry), None))
     return tuple(items)
+
+
+def _health_check(service: Service, frontend: Frontend) -> Unit:
+    """Where this Service's health check port may be asked: on every address that outside traffic comes to (S12.01)."""
+    if service.type != "LoadBalancer" or not service.health_check_node_port:
+        return ()
+    entry = SetEntry(frontend.address, Protocol.TCP, service.health_check_node_port)
+    return (Item(MEMBERS, SetMember(services_set("healthchecks", family_of(frontend.address)), entry), None),)
 
 
 def _frontend_items(key: VirtualServerKey, frontend: Frontend, local: bool, view: NodeView, config: Config) -> Unit:

@@ -53,7 +53,7 @@ def _sysctls(config: Config, view: NodeView, kernel: Kernel) -> Iterator[tuple[s
             if kernel.before_us(f"net/ipv6/conf/{link}/accept_ra") == "1":
                 yield f"net/ipv6/conf/{link}/accept_ra", "2"
         yield "net/ipv6/conf/all/forwarding", "1"
-    if config.strict_arp:  # S10.02: VIPs on a dummy link must not be answered for on the wire
+    if config.strict_arp and 4 in view.families:  # S10.02: VIPs on a dummy link must not be answered for on the wire
         yield "net/ipv4/conf/all/arp_ignore", "1"
         yield "net/ipv4/conf/all/arp_announce", "2"
     # Strict reverse path filtering drops answers that IPVS sends another way; loose keeps martians out (1 -> 2, never

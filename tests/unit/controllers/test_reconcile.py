@@ -186,7 +186,7 @@ def test_counts_of_what_was_written() -> None:
     node.claim(web=share(1, "a", "b", value="1"))
     node.servers.refuse["c"] = Refused("no")
     outcome = node.claim(web=share(1, "a", "c", value="2"))
-    assert outcome.tables["servers"] == TableCounts(added=1, changed=1, removed=1, refused=1)
+    assert outcome.tables["servers"] == TableCounts(added=0, changed=1, removed=1, refused=1)
 
 
 # -- failures --------------------------------------------------------------------------------------------------------

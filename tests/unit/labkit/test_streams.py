@@ -8,7 +8,7 @@ from tests.labkit.traffic.streams import Try, summary
 
 
 def tries(text: str) -> list[Try]:
-    """"..x." is four attempts, one a second, the third of which failed."""
+    """ "..x." is four attempts, one a second, the third of which failed."""
     return [Try(float(second), mark == ".") for second, mark in enumerate(text)]
 
 

@@ -74,9 +74,10 @@ def test_the_guard() -> None:
     """S10.08: known pairs pass, then what keeps a network working; then NEW is refused, live connections are not."""
     found = rules("KRPY-SVC-INPUT")
     assert found[0] == "-m set --match-set krpy-svc-frontends-4 dst,dst -j ACCEPT"
-    assert found[1] == "-m set ! --match-set krpy-svc-vips-4 dst -j RETURN"
+    assert found[1] == "-m set --match-set krpy-svc-healthchecks-4 dst,dst -j ACCEPT"
+    assert found[2] == "-m set ! --match-set krpy-svc-vips-4 dst -j RETURN"
     assert found[-1] == "-m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with icmp-port-unreachable"
-    assert [rule.split()[5] for rule in found[2:-1]] == [
+    assert [rule.split()[5] for rule in found[3:-1]] == [
         "destination-unreachable",
         "time-exceeded",
         "parameter-problem",
@@ -87,15 +88,16 @@ def test_the_guard() -> None:
 
 def test_the_guard_of_ipv6_lets_neighbour_discovery_through() -> None:
     found = rules("KRPY-SVC-INPUT", family=6)
-    passed = {rule.split()[5] for rule in found[2:-1]}
+    passed = {rule.split()[5] for rule in found[3:-1]}
     assert passed >= {"packet-too-big", "neighbour-solicitation", "neighbour-advertisement", "echo-request"}
     assert found[-1].endswith("--reject-with icmp6-port-unreachable")
-    assert all(rule.startswith("-p ipv6-icmp -m icmp6 --icmpv6-type ") for rule in found[2:-1])
+    assert all(rule.startswith("-p ipv6-icmp -m icmp6 --icmpv6-type ") for rule in found[3:-1])
 
 
 def test_without_the_guard_known_pairs_still_pass_a_host_firewall() -> None:
     assert rules("KRPY-SVC-INPUT", config=Config(ipvs_permit_all=False)) == (
         "-m set --match-set krpy-svc-frontends-4 dst,dst -j ACCEPT",
+        "-m set --match-set krpy-svc-healthchecks-4 dst,dst -j ACCEPT",
     )
 
 

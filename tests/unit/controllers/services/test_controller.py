@@ -262,7 +262,7 @@ def test_two_services_one_address() -> None:
     assert servers(agent)["203.0.113.7:80"] == ["10.244.6.6"]
     agent.tell(owner)
     assert servers(agent)["203.0.113.7:80"] == ["10.244.5.5"]
-    assert messages(agent) == ["203.0.113.7 port 80 is served for default/owner, which is older"]
+    assert messages(agent) == ["203.0.113.7 port 80 is served for default/owner, which came first"]
     assert [(note.owner, note.reason, note.event) for note in agent.notes()] == [
         (key_of("thief"), "AddressTaken", True)
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -411,3 +412,18 @@ def test_a_unit_hangs_together(external: set[str], ingress: set[str], ports: int
         assert {"krpy-svc-owned-4", "krpy-svc-frontends-4"} <= held
         bound = [item for item in unit if item.table in ("addresses", "routes")]
         assert len(bound) == (2 if "krpy-svc-vips-4" in held else 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "local", "known"),
+    [("LoadBalancer", True, True), ("LoadBalancer", False, False), ("NodePort", True, False)],
+)
+def test_the_health_check_port_is_known_where_outside_traffic_comes_in(kind: str, local: bool, known: bool) -> None:
+    """S12.01, S10.08: on the load-balancer address and the node's, of policy Local."""
+    plain = service(kind=kind, ports=[port(80, node_port=30080)], ingress=["203.0.113.8"], external_local=local)
+    one = msgspec.structs.replace(plain, health_check_node_port=32000)
+    found = {item.key for unit in units(decided(one)).values() for item in unit if "healthchecks" in str(item.key)}
+    addresses = {packed("203.0.113.8"), NODE4} if known else set()
+    assert {(key.entry.address, key.entry.protocol, key.entry.port) for key in found} == {
+        (address, Protocol.TCP, 32000) for address in addresses
+    }
