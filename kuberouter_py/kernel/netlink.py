@@ -124,7 +124,15 @@ def text(kind: int, value: str) -> bytes:
 
 def attributes(data: memoryview, offset: int = 0) -> dict[int, memoryview]:
     """Attributes by type (without the type's flags); of repeated ones the last. Stops where the data is cut short."""
-    return dict(each_attribute(data, offset))
+    found = {}
+    end, unpack = len(data), _ATTRIBUTE.unpack_from
+    while offset + 4 <= end:
+        length, kind = unpack(data, offset)
+        if length < 4 or offset + length > end:
+            break
+        found[kind & NLA_TYPE_MASK] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return found
 
 
 def each_attribute(data: memoryview, offset: int = 0) -> Iterator[tuple[int, memoryview]]:
