@@ -15,6 +15,7 @@ from kuberouter_py.kernel import ipset_codec as codec
 from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
 from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
+from kuberouter_py.model.notation import entry_text
 from kuberouter_py.ports import Actual, EdgeError, Plan, Refused, Unavailable
 
 
@@ -251,4 +252,4 @@ def _refuse(refused: dict[SetMember, Refused], command: int, member: SetMember, 
             refused[member] = Refused(f"set {member.set} is missing")
         return
     verb = "add" if command == codec.ADD else "del"
-    refused[member] = Refused(f"{verb} {member.set} {codec.entry_text(member.entry)}: {codec.error_text(number)}")
+    refused[member] = Refused(f"{verb} {member.set} {entry_text(member.entry)}: {codec.error_text(number)}")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from kuberouter_py.kernel import netlink
-from kuberouter_py.model.kernel import IpSet, SetEntry, address_text
+from kuberouter_py.model.kernel import IpSet, SetEntry
 
 CREATE, DESTROY, SWAP, LIST, ADD, DEL, TYPE = 2, 3, 6, 7, 9, 10, 13
 _SUBSYSTEM = 6 << 8  # NFNL_SUBSYS_IPSET
@@ -275,18 +275,6 @@ def _big(value: memoryview) -> int:
 
 
 # -- ipset's notation --------------------------------------------------------------------------------------------------
-
-_NAMES = {6: "tcp", 17: "udp", 132: "sctp"}
-
-
-def entry_text(entry: SetEntry) -> str:
-    """ "10.96.0.1,tcp:443", as `ipset save` prints a member."""
-    parts = [address_text(entry.address) + (f"/{entry.prefix}" if entry.prefix >= 0 else "")]
-    if entry.protocol:
-        parts.append(f"{_NAMES.get(entry.protocol, entry.protocol)}:{entry.port}")
-    if entry.address2:
-        parts.append(address_text(entry.address2))
-    return ",".join(parts)
 
 
 def set_text(name: str, header: IpSet) -> str:

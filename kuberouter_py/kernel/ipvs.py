@@ -18,6 +18,7 @@ from kuberouter_py.kernel import ipvs_notation as notation
 from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError, error_text, generic_family
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import Destination, DestinationKey, Protocol, VirtualServer, VirtualServerKey
+from kuberouter_py.model.notation import endpoint_text
 from kuberouter_py.ports import Actual, Busy, EdgeError, Plan, Refused, Unavailable
 
 # thread-self, because the socket is of its thread's network namespace, and /proc/net of the process' first thread's.
@@ -327,7 +328,7 @@ class _Write:
         if where is None:
             return notation.server_text(key, server.scheduler, server.flags, server.timeout)
         if command == codec.DEL_DEST:
-            return f"-d {notation.key_text(key)} -r {notation.endpoint_text(where.address, where.port)}"
+            return f"-d {notation.key_text(key)} -r {endpoint_text(where.address, where.port)}"
         return notation.destination_text(key, where, server.destinations[where])
 
 

@@ -1,4 +1,7 @@
-"""IPVS in words: what `ipvsadm -Sn` would print, for `plan`, `status` and the reason of a refusal."""
+"""IPVS in words as `ipvsadm -Sn` has them: foreign servers for `status`, and the reason of a refusal.
+
+Unlike model/notation.py, which prints plans of ours, it has words for what only other people's servers have.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,8 @@ from kuberouter_py.model.kernel import (
     Protocol,
     VirtualServer,
     VirtualServerKey,
-    address_text,
 )
+from kuberouter_py.model.notation import endpoint_text
 
 _LETTERS: dict[int, str] = {Protocol.TCP: "-t", Protocol.UDP: "-u", Protocol.SCTP: "--sctp-service"}
 _METHODS = {Forwarding.MASQUERADE: "-m", Forwarding.TUNNEL: "-i", Forwarding.DIRECT_ROUTE: "-g"}
@@ -29,10 +32,6 @@ def key_text(key: VirtualServerKey) -> str:
     """ "-t 10.96.0.1:443", as ipvsadm -Sn names a server."""
     letter = _LETTERS.get(key.protocol, f"protocol {key.protocol}")
     return f"{letter} {endpoint_text(key.address, key.port)}"
-
-
-def endpoint_text(address: bytes, port: int) -> str:
-    return f"{address_text(address)}:{port}" if len(address) == 4 else f"[{address_text(address)}]:{port}"
 
 
 def server_text(key: VirtualServerKey, scheduler: str, flags: int, timeout: int) -> str:

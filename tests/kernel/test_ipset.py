@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kuberouter_py.kernel.ipset import Members, Sets
-from kuberouter_py.kernel.ipset_codec import entry_text, set_text
+from kuberouter_py.kernel.ipset_codec import set_text
 from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
+from kuberouter_py.model.notation import entry_text
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh
 

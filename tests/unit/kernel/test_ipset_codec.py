@@ -170,16 +170,6 @@ def test_revision(type_name: str, highest: int, lowest: int, revision: int) -> N
     assert codec.parse_revision(memoryview(body), type_name) == revision
 
 
-def test_notation() -> None:
-    assert [codec.entry_text(entry) for entry, _ in parts(4)] == [
-        "10.96.0.1",
-        "10.96.0.1,sctp:443",
-        "10.96.0.1,sctp:443,10.96.0.1",
-        "10.96.0.1/8",
-    ]
-    assert codec.entry_text(SetEntry(PACKED[16], 6, 80)) == "fd00::1,tcp:80"
-
-
 @given(st.binary())
 def test_any_bytes_of_a_header_are_harmless(data: bytes) -> None:
     codec.refused_line(data)
