@@ -101,6 +101,7 @@ class Watcher:
         self._stream_failures = 0
         self._refusals = 0
         self._listed_at = 0.0  # clock
+        self._hasty = False  # the version expired right after its list: that lists succeed proves nothing
 
         self._last_event = 0.0
         self._last_error = ""
@@ -166,7 +167,8 @@ class Watcher:
         wait = 0.0
         if isinstance(error, errors.Gone | errors.TooNew) and not (self._fresh and not self._complete):
             # First a list not older than what we have; if that is refused too, whatever the server calls newest.
-            if self._complete and self._clock() - self._listed_at < HASTY:
+            self._hasty = self._complete and self._clock() - self._listed_at < HASTY
+            if self._hasty:
                 wait = self._backoff.next()
             self._fresh = self._fresh or not self._complete
             self._complete = False
@@ -264,6 +266,8 @@ class Watcher:
         name = self._kind.name
         keys = self._cache.replace(name, listing.objects, listing.failures, listing.nameless)
         self._last_event = self._now()
+        if not self._hasty:
+            self._backoff.healthy()
         self._listed_at = self._clock()
         self._version, self._complete = version, True
         self._absent, self._fresh, self._last_error = False, False, ""
@@ -294,6 +298,7 @@ class Watcher:
         self._stream = stream
         if not initial:
             self._last_error = ""
+        opened = self._clock()
         try:
             if self._stopping.is_set():
                 return 0.0
@@ -303,6 +308,8 @@ class Watcher:
         finally:
             self._stream = None
             stream.close()
+            if self._complete:
+                self._backoff.healthy(None if events and not initial else self._clock() - opened)
         if self._listing is not None and not self._stopping.is_set():
             raise errors.ServerError("the stream ended before the end of its initial events")
         if not events and self._clock() - started < VERY_SHORT:

@@ -12,7 +12,7 @@ from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.kinds import SERVICE_CIDRS, SERVICES, own_node
 from kuberouter_py.watchers.watcher import PROBE_SECONDS, Watcher
-from tests.fakes.scripted_api import FakeApi, FakeStream, World, bookmark, event, failure, items, key, thing
+from tests.fakes.scripted_api import Answer, FakeApi, FakeStream, World, bookmark, event, failure, items, key, thing
 
 SELECTOR = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless"
 
@@ -126,12 +126,10 @@ def test_relist_by_pages_asks_for_nothing_older_and_then_for_the_newest() -> Non
 
 
 def test_versions_that_expire_right_after_their_list_do_not_spin() -> None:
-    world = World(
-        [bookmark("1", end=True)], [failure(410)], [bookmark("2", end=True)], [failure(410)], [bookmark("3", end=True)]
-    )
-    waits = world.play()
-    assert waits[1] == pytest.approx(1.2)
-    assert waits[3] == pytest.approx(2.4)
+    expired: list[Answer] = []
+    for version in range(1, 7):
+        expired += [[bookmark(str(version), end=True)], [failure(410)]]
+    assert World(*expired).play()[1::2] == pytest.approx([1.2, 2.4, 4.8, 9.6, 19.2, 38.4])
 
 
 def test_a_stream_may_be_refused_for_its_version_too() -> None:
@@ -150,11 +148,37 @@ def test_opening_a_watch_again_does_not_relist(refusal: Exception) -> None:
     assert world.names == {"a"}
 
 
-def test_backoff_starts_anew_after_two_good_minutes() -> None:
-    """M1.09."""
-    cut = errors.Unreachable("reset")
-    world = World([bookmark("3", end=True), 9.0, cut], [5.0, cut], [119.0, cut], [121.0, cut], [bookmark("5")])
-    assert world.play()[:4] == pytest.approx([1.2, 2.4, 4.8, 1.2])
+REFUSED = errors.Unreachable("refused")
+CUT = errors.Unreachable("reset")
+
+
+def test_backoff_starts_anew_with_a_watch_that_outlives_the_last_wait() -> None:
+    """M1.09, sooner than client-go's two minutes: one dropped connection long after an outage costs a second."""
+    world = World([bookmark("3", end=True), 9.0, CUT], REFUSED, [3.5, CUT], [7.5, CUT], [11.0, CUT], [bookmark("5")])
+    assert world.play()[:5] == pytest.approx([1.2, 2.4, 1.2, 1.2, 1.2])
+    world = World([bookmark("3", end=True), 9.0, CUT], REFUSED, [2.3, CUT], [4.7, CUT], [9.7, CUT], [bookmark("5")])
+    assert world.play()[:5] == pytest.approx([1.2, 2.4, 4.8, 9.6, 1.2])
+
+
+def test_backoff_starts_anew_with_an_event() -> None:
+    refused = [REFUSED] * 4
+    world = World([bookmark("3", end=True), 9.0], *refused, [event("ADDED", thing("a", "4")), CUT], [bookmark("5")])
+    assert world.play()[1:6] == pytest.approx([1.2, 2.4, 4.8, 9.6, 1.2])
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_backoff_starts_anew_with_a_list(streaming: bool) -> None:
+    found: list[Answer] = [[bookmark("3", end=True), CUT]] if streaming else [items("3"), [CUT]]
+    world = World(*[REFUSED] * 4, *found, [bookmark("5")], streaming=streaming)
+    waits = [wait for wait in world.play() if wait]
+    assert waits == pytest.approx([1.2, 2.4, 4.8, 9.6, 1.2])
+
+
+def test_a_watch_that_ends_at_once_is_no_success() -> None:
+    """M1.11: neither one that is cut, nor one that ends, nor half a streamed list."""
+    half = [event("ADDED", thing("a", "1")), CUT]
+    world = World(REFUSED, half, half, [bookmark("3", end=True), 9.0], REFUSED, [CUT], [], [bookmark("5")])
+    assert world.play()[:7] == pytest.approx([1.2, 2.4, 4.8, 0.0, 1.2, 2.4, 4.8])
 
 
 def test_retry_after_is_honoured() -> None:
