@@ -64,7 +64,10 @@ class _Listing:
 
 
 class Watcher:
-    """clock: monotonic seconds. now: seconds since 1970. random: 0.0 to 1.0."""
+    """reached: called when the server answers again; the others of its watchers shall hear of it (nudge).
+
+    clock: monotonic seconds. now: seconds since 1970. random: 0.0 to 1.0.
+    """
 
     def __init__(
         self,
@@ -73,6 +76,7 @@ class Watcher:
         cache: Cache,
         broadcaster: Broadcaster,
         *,
+        reached: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,
@@ -81,6 +85,7 @@ class Watcher:
         self._kind = kind
         self._cache = cache
         self._broadcaster = broadcaster
+        self._reached = reached
         self._clock = clock
         self._now = now
         self._random = random
@@ -88,6 +93,8 @@ class Watcher:
         self._log = log.bind(kind=kind.name)
         self._thread = threading.Thread(target=self.run, name=f"watch-{kind.name}", daemon=True)
         self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._failing = False  # and waiting on our own account: nobody asked us to
         self._stream: Stream | None = None
 
         self._path = 0  # which of the kind's paths
@@ -116,6 +123,7 @@ class Watcher:
     def stop(self) -> None:
         """Returns at once; join() waits for the end. A request that has no answer yet ends with ApiClient.close()."""
         self._stopping.set()
+        self._wake.set()
         if stream := self._stream:
             stream.close()
 
@@ -125,7 +133,15 @@ class Watcher:
 
     def run(self) -> None:
         while not self._stopping.is_set():
-            self._stopping.wait(self.step())
+            self._wake.clear()  # before the step: a nudge during it counts
+            seconds = self.step()
+            if not self._stopping.is_set():
+                self._wake.wait(seconds)
+
+    def nudge(self) -> None:
+        """From any thread: the server answers somebody again. Who waits because it did not asks now."""
+        if self._failing:
+            self._wake.set()
 
     def status(self) -> WatchStatus:
         """From any thread; each value is right, all of them together may be of two moments."""
@@ -178,11 +194,17 @@ class Watcher:
             wait = self._without_kind(error)
         else:
             wait = max(error.retry_after, self._backoff.next())
+            self._failing = not error.retry_after and not isinstance(error, errors.Throttled)
             self._count_failure(error, listing)
         if str(error) != self._last_error:
             self._log.warning("the API said no", error=str(error), seconds=round(wait, 1))
         self._last_error = str(error)
         return wait
+
+    def _answered(self) -> None:
+        if self._failing:
+            self._failing = False
+            self._reached()
 
     def _count_failure(self, error: errors.ApiError, listing: bool) -> None:
         patient = isinstance(error, errors.Unreachable | errors.Throttled)  # M1.08: these say nothing about the version
@@ -223,6 +245,7 @@ class Watcher:
         while not self._stopping.is_set():
             try:
                 part = page(self._api.get(self._url(), {**query, **self._kind.selectors()}))
+                self._answered()
             except errors.Gone:
                 if not token:
                     raise
@@ -296,6 +319,7 @@ class Watcher:
             self._reconnects += 1
         stream = self._api.stream(self._url(), query, seconds + DEADLINE_SLACK)
         self._stream = stream
+        self._answered()
         if not initial:
             self._last_error = ""
         opened = self._clock()

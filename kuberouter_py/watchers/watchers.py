@@ -28,7 +28,7 @@ class Watchers:
         self._api = source if isinstance(source, ApiClient) else None
         self._parts: Sequence[Watcher | ManifestFolder]
         if isinstance(source, ApiClient):
-            self._parts = [Watcher(source, kind, cache, broadcaster) for kind in kinds]
+            self._parts = [Watcher(source, kind, cache, broadcaster, reached=self._nudge) for kind in kinds]
             self.source = source.server
         else:
             self._parts = [ManifestFolder(source, kinds, cache, broadcaster)]
@@ -37,6 +37,12 @@ class Watchers:
     def start(self) -> None:
         for part in self._parts:
             part.start()
+
+    def _nudge(self) -> None:
+        """After an outage the first of them that gets through spares the others the rest of their waits."""
+        for part in self._parts:
+            if isinstance(part, Watcher):
+                part.nudge()
 
     def stop(self) -> None:
         """Everything ends at once; who waits for an answer gets none."""

@@ -118,7 +118,13 @@ class FakeApi:
 
 
 class World:
-    def __init__(self, *answers: Answer, kind: Kind = SERVICES, streaming: bool = True) -> None:
+    def __init__(
+        self,
+        *answers: Answer,
+        kind: Kind = SERVICES,
+        streaming: bool = True,
+        reached: Callable[[], None] = lambda: None,
+    ) -> None:
         self.api = FakeApi(*answers)
         self.cache = Cache()
         self.rung: list[set[ObjectKey]] = []
@@ -126,7 +132,14 @@ class World:
         broadcaster = Broadcaster()
         broadcaster.subscribe(kind.name, lambda keys: self.rung.append(set(keys)), self._note_synced)
         self.watcher = Watcher(
-            self.api, kind, self.cache, broadcaster, clock=lambda: self.api.now, now=lambda: 5.0, random=lambda: 0.5
+            self.api,
+            kind,
+            self.cache,
+            broadcaster,
+            reached=reached,
+            clock=lambda: self.api.now,
+            now=lambda: 5.0,
+            random=lambda: 0.5,
         )
         if not streaming:
             self.api.answers.insert(0, errors.Invalid("no WatchList here"))

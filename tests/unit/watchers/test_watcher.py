@@ -148,39 +148,6 @@ def test_opening_a_watch_again_does_not_relist(refusal: Exception) -> None:
     assert world.names == {"a"}
 
 
-REFUSED = errors.Unreachable("refused")
-CUT = errors.Unreachable("reset")
-
-
-def test_backoff_starts_anew_with_a_watch_that_outlives_the_last_wait() -> None:
-    """M1.09, sooner than client-go's two minutes: one dropped connection long after an outage costs a second."""
-    world = World([bookmark("3", end=True), 9.0, CUT], REFUSED, [3.5, CUT], [7.5, CUT], [11.0, CUT], [bookmark("5")])
-    assert world.play()[:5] == pytest.approx([1.2, 2.4, 1.2, 1.2, 1.2])
-    world = World([bookmark("3", end=True), 9.0, CUT], REFUSED, [2.3, CUT], [4.7, CUT], [9.7, CUT], [bookmark("5")])
-    assert world.play()[:5] == pytest.approx([1.2, 2.4, 4.8, 9.6, 1.2])
-
-
-def test_backoff_starts_anew_with_an_event() -> None:
-    refused = [REFUSED] * 4
-    world = World([bookmark("3", end=True), 9.0], *refused, [event("ADDED", thing("a", "4")), CUT], [bookmark("5")])
-    assert world.play()[1:6] == pytest.approx([1.2, 2.4, 4.8, 9.6, 1.2])
-
-
-@pytest.mark.parametrize("streaming", [True, False])
-def test_backoff_starts_anew_with_a_list(streaming: bool) -> None:
-    found: list[Answer] = [[bookmark("3", end=True), CUT]] if streaming else [items("3"), [CUT]]
-    world = World(*[REFUSED] * 4, *found, [bookmark("5")], streaming=streaming)
-    waits = [wait for wait in world.play() if wait]
-    assert waits == pytest.approx([1.2, 2.4, 4.8, 9.6, 1.2])
-
-
-def test_a_watch_that_ends_at_once_is_no_success() -> None:
-    """M1.11: neither one that is cut, nor one that ends, nor half a streamed list."""
-    half = [event("ADDED", thing("a", "1")), CUT]
-    world = World(REFUSED, half, half, [bookmark("3", end=True), 9.0], REFUSED, [CUT], [], [bookmark("5")])
-    assert world.play()[:7] == pytest.approx([1.2, 2.4, 4.8, 0.0, 1.2, 2.4, 4.8])
-
-
 def test_retry_after_is_honoured() -> None:
     world = World(errors.Throttled("later", retry_after=17.0), [bookmark("3", end=True)])
     assert world.play()[0] == 17.0
