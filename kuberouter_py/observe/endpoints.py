@@ -40,7 +40,8 @@ def http_server(
             },
         )
     everything = {"/config": config.as_texts, **documents}
-    server.serve(Unix(config.socket), {path: _document(answer) for path, answer in everything.items()})
+    answers = {path: _document(answer) for path, answer in everything.items()}
+    server.serve(Unix(config.socket), {"/readyz": health.readyz, **answers})
     return server
 
 

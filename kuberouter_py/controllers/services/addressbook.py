@@ -30,9 +30,11 @@ class AddressBook:
             after = (service.cluster_ips, (*service.external_ips, *service.ingress_ips)) if service else ((), ())
             if before == after:
                 continue
-            moved.update(set(before[0]) ^ set(after[0]))
-            _exchange(self._cluster, key, before[0], after[0])
-            _exchange(self._external, key, before[1], after[1])
+            if before[0] != after[0]:
+                moved.update(set(before[0]) ^ set(after[0]))
+                _exchange(self._cluster, key, before[0], after[0])
+            if before[1] != after[1]:
+                _exchange(self._external, key, before[1], after[1])
             if any(after):
                 self._by_service[key] = after
             else:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
 from kuberouter_py.controllers.services.admission import Admission, cidr_text, inside
-from kuberouter_py.controllers.services.endpoints import Candidate, Chosen, candidates, choose
+from kuberouter_py.controllers.services.endpoints import Candidates, Chosen, candidates, choose
 from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import EndpointSlice, Service, ServicePort
@@ -145,7 +145,7 @@ def _port_units(
         if local not in servers:
             backends = chosen.local if local else chosen.cluster
             servers[local] = VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends))
-            hairpins[local] = _hairpins(backends, port, view)
+            hairpins[local] = _hairpins((one for one in chosen.local if one in backends), port, view)
         key = VirtualServerKey(port.protocol, frontend.address, frontend.port)
         yield (
             key,
@@ -158,17 +158,16 @@ def _port_units(
         )
 
 
-def _destinations(backends: Sequence[Candidate]) -> dict[DestinationKey, Destination]:
-    return {DestinationKey(one.endpoint.address, one.port): EVERY_DESTINATION for one in backends}
+def _destinations(backends: Candidates) -> dict[DestinationKey, Destination]:
+    return dict.fromkeys(backends, EVERY_DESTINATION)
 
 
-def _hairpins(backends: Sequence[Candidate], port: ServicePort, view: NodeView) -> Unit:
+def _hairpins(local: Iterable[DestinationKey], port: ServicePort, view: NodeView) -> Unit:
     """A pod that is sent to itself must be masqueraded, or its answer never passes IPVS again (S8.04)."""
     items = []
-    for one in backends:
-        address = one.endpoint.address
-        if one.endpoint.node == view.name and address not in view.local:
-            entry = SetEntry(address, port.protocol, one.port, address)
+    for address, number in local:
+        if address not in view.local:
+            entry = SetEntry(address, port.protocol, number, address)
             items.append(Item(MEMBERS, SetMember(services_set("hairpin", family_of(address)), entry), None))
     return tuple(items)
 
