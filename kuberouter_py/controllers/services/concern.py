@@ -32,16 +32,17 @@ def concern(
     now = {key for address in moved for key in holders(address)}
     ports = before.nodeport_addresses != after.nodeport_addresses
     everywhere = before.families != after.families or _sources(before) != _sources(after)
+    zone = before.zone != after.zone  # S3.10
     cidrs = before.service_cidrs != after.service_cidrs
     schedulers = before.missing_schedulers ^ after.missing_schedulers
     later: set[ObjectKey] = set()
-    if not (ports or everywhere or cidrs or schedulers):
+    if not (ports or everywhere or zone or cidrs or schedulers):
         return Concern(now, later)
     for service in services:
         external = cidrs and (service.external_ips or service.ingress_ips)
         if ports and any(port.node_port for port in service.ports):
             now.add(service.key)
-        elif everywhere or external or (schedulers and scheduler_asked(service) in schedulers):
+        elif everywhere or zone or external or (schedulers and scheduler_asked(service) in schedulers):
             later.add(service.key)
     return Concern(now, later)
 

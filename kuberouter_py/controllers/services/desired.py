@@ -140,7 +140,7 @@ def _port_units(
     for frontend in frontends:
         if chosen is None:
             family = family_of(frontend.address)
-            chosen = choose(candidates(slices, port, family, view.name), view.name)
+            chosen = choose(candidates(slices, port, family, view.name), view.name, view.zone)
         local = service.external_local if frontend.external else service.internal_local  # S4.01
         if local not in servers:
             backends = chosen.local if local else chosen.cluster

@@ -1,4 +1,4 @@
-"""Which endpoints of a Service port may receive new connections. Pure; rules S3.01-S3.05, S3.09, M4.03-M4.08."""
+"""Which endpoints of a Service port may receive new connections. Pure; rules S3.01-S3.09, M4.03-M4.08, M4.14."""
 
 from __future__ import annotations
 
@@ -40,15 +40,37 @@ def candidates(slices: Iterable[EndpointSlice], port: ServicePort, family: int, 
     return found
 
 
-def choose(found: Candidates, node: str) -> Chosen:
-    """Ready ones; if there is none, those that are serving while they terminate; never the others (S3.04)."""
+def choose(found: Candidates, node: str, zone: str) -> Chosen:
+    """Ready ones; if there is none, those that are serving while they terminate; never the others (S3.04).
+
+    zone: this node's, "" where it has none. Hints count for the cluster set alone (S3.08).
+    """
     local = {key: one for key, one in found.items() if one.node == node} if node else {}
-    cluster_set = _usable(found)
-    return Chosen(cluster=cluster_set, local=_usable(local), anywhere=bool(cluster_set))
+    ready = _ready(found)
+    cluster_set = _nearby(ready, node, zone) if ready else _serving_while_terminating(found)
+    local_set = _ready(local) or _serving_while_terminating(local)
+    return Chosen(cluster=cluster_set, local=local_set, anywhere=bool(cluster_set))
 
 
-def _usable(found: Candidates) -> Candidates:
-    ready = {key: one for key, one in found.items() if one.conditions & READY}
-    if ready:
-        return ready
+def _ready(found: Candidates) -> Candidates:
+    return {key: one for key, one in found.items() if one.conditions & READY}
+
+
+def _serving_while_terminating(found: Candidates) -> Candidates:
     return {key: one for key, one in found.items() if one.conditions & _DRAINING == _DRAINING}
+
+
+def _nearby(ready: Candidates, node: str, zone: str) -> Candidates:
+    """What the hints keep for this node: those for it, else those for its zone, else all (S3.06).
+
+    One endpoint without a hint, or no hint that names us, and hints of that kind say nothing.
+    """
+    if node and all(one.hint_nodes for one in ready.values()):
+        hinted = {key: one for key, one in ready.items() if node in one.hint_nodes}
+        if hinted:
+            return hinted
+    if zone and all(one.hint_zones for one in ready.values()):
+        hinted = {key: one for key, one in ready.items() if zone in one.hint_zones}
+        if hinted:
+            return hinted
+    return ready

@@ -14,6 +14,8 @@ from kuberouter_py.model.cluster import Cidr, Node
 from kuberouter_py.model.kernel import LinkState, family_of
 from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
 # Links whose addresses are nobody's NodePort address (kube-router leaves out the same three heads).
 _INTERNAL_HEADS = ("dummy", "kube", "docker")
 
@@ -26,6 +28,7 @@ class NodeView:
     """
 
     name: str
+    zone: str = ""  # label topology.kubernetes.io/zone
     families: tuple[int, ...] = (4,)
     primary: Mapping[int, bytes] = field(default_factory=dict)
     local: Mapping[bytes, str] = field(default_factory=dict)
@@ -62,6 +65,7 @@ def node_view(
     }.get(mode, "")
     return NodeView(
         name=name,
+        zone=node.labels.get(ZONE_LABEL, "") if node else "",
         families=_families(config, primary or _first_of_each_family(_guessed(links))),
         primary=primary,
         local=local,

@@ -55,3 +55,8 @@ def test_service_cidrs_concern_who_has_external_addresses() -> None:
 def test_a_scheduler_concerns_who_asks_for_it() -> None:
     assert names(replace(VIEW, missing_schedulers=frozenset({"mh"}))) == (set(), {"maglev"})
     assert key_of("maglev") == MAGLEV.key
+
+
+def test_a_zone_concerns_everybody_whose_endpoints_may_have_hints() -> None:
+    """S3.10; which Services have hints stands in their slices, so all are looked at, in the background."""
+    assert names(replace(VIEW, zone="b")) == (set(), {"plain", "nodeport", "external", "maglev"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,7 +34,7 @@ def chosen(here: str = "", elsewhere: str = "", node: str = NODE_NAME) -> tuple[
             *(endpoint(ADDRESSES[kind].replace(".9.", ".8."), "n2", KINDS[kind]) for kind in elsewhere.split()),
         )
     ]
-    found = choose(candidates(slices, port(), 4, node), node)
+    found = choose(candidates(slices, port(), 4, node), node, "")
     named = {ADDRESSES[kind]: kind for kind in KINDS} | {
         ADDRESSES[kind].replace(".9.", ".8."): f"~{kind}" for kind in KINDS
     }
@@ -69,7 +70,7 @@ def test_the_table(here: str, elsewhere: str, cluster: str, local: str) -> None:
 
 
 def test_without_a_name_of_its_own_nothing_is_local() -> None:
-    found = choose(candidates([endpoint_slice("web", endpoint("10.244.1.2", node=""))], port(), 4, ""), "")
+    found = choose(candidates([endpoint_slice("web", endpoint("10.244.1.2", node=""))], port(), 4, ""), "", "")
     assert (len(found.cluster), found.local) == (1, {})
 
 
@@ -136,3 +137,53 @@ def test_the_order_of_slices_decides_nothing(order: list[int]) -> None:
         ("10.244.1.1", "n2"),
         ("10.244.1.2", "n2"),
     }
+
+
+def hinted(*hints: tuple[str, str], zone: str = "a", draining: int = 0) -> set[str]:
+    """(zones, nodes) hinted for each ready endpoint -> which are kept for this node, by number from 1."""
+    endpoints = [
+        msgspec.structs.replace(
+            endpoint(f"10.244.9.{number}"), hint_zones=tuple(zones.split()), hint_nodes=tuple(nodes.split())
+        )
+        for number, (zones, nodes) in enumerate(hints, 1)
+    ]
+    endpoints += [endpoint(f"10.244.9.{100 + number}", conditions=SERVING | TERMINATING) for number in range(draining)]
+    found = choose(candidates([endpoint_slice("web", *endpoints)], port(), 4, NODE_NAME), NODE_NAME, zone)
+    return {address_text(key.address).removeprefix("10.244.9.") for key in found.cluster}
+
+
+@pytest.mark.parametrize(
+    ("hints", "kept"),
+    [
+        ([("a", ""), ("b", "")], {"1"}),
+        ([("a b", ""), ("b", "")], {"1"}),
+        ([("b", ""), ("c", "")], {"1", "2"}),  # none for this zone: all
+        ([("a", ""), ("", "")], {"1", "2"}),  # one has no hint: all (M4.14)
+        ([("a", NODE_NAME), ("a", "n2")], {"1"}),  # node before zone
+        ([("a", "n2"), ("b", "n3")], {"1"}),  # no hint names this node: by zone
+        ([("a", NODE_NAME), ("b", "")], {"1"}),  # not every one names nodes: by zone
+        ([("b", NODE_NAME), ("b", "")], {"1", "2"}),
+    ],
+)
+def test_hints_keep_traffic_near(hints: list[tuple[str, str]], kept: set[str]) -> None:
+    """S3.06, S3.07: hints alone decide, node hints before zone hints."""
+    assert hinted(*hints) == kept
+
+
+def test_a_node_without_a_zone_has_no_use_for_zones() -> None:
+    assert hinted(("a", ""), ("b", ""), zone="") == {"1", "2"}
+
+
+def test_only_ready_endpoints_hint_and_are_hinted() -> None:
+    """S3.06: a draining one without a hint disturbs nothing; S3.02: the fall-back knows no topology."""
+    assert hinted(("a", ""), ("b", ""), draining=1) == {"1"}
+    assert hinted(draining=2) == {"100", "101"}
+
+
+def test_hints_leave_the_local_set_alone() -> None:
+    """S3.08: policy Local beats hints."""
+    one = msgspec.structs.replace(endpoint("10.244.9.1", NODE_NAME), hint_zones=("b",))
+    two = msgspec.structs.replace(endpoint("10.244.9.2"), hint_zones=("a",))
+    found = choose(candidates([endpoint_slice("web", one, two)], port(), 4, NODE_NAME), NODE_NAME, "a")
+    assert [address_text(key.address) for key in found.local] == ["10.244.9.1"]
+    assert [address_text(key.address) for key in found.cluster] == ["10.244.9.2"]
