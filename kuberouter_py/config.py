@@ -121,7 +121,10 @@ class Config:
         values.POSITIVE_DURATION, 300.0, "how often the kernel is compared with what it should hold", group=SERVICES
     )
     ipvs_min_sync_period: float = _option(
-        values.DURATION, 0.0, "how long changes are gathered after a sync; 0: none waits", group=SERVICES
+        values.DURATION,
+        0.0,
+        "time between two syncs at least: changes are gathered meanwhile; 0: a change never waits",
+        group=SERVICES,
     )
     ipvs_permit_all: bool = _option(
         values.BOOL, True, "guard Service addresses: only their own ports answer on them", group=SERVICES
@@ -303,7 +306,13 @@ def texts_of_environment(environment: Mapping[str, str]) -> dict[str, list[str]]
 
 def _check_pairs(config: Config) -> None:
     """What single values cannot show. Raises BadOption naming the flag that has to go or to come."""
-    checks: tuple[Callable[[Config], None], ...] = (_check_sources, _check_families, _check_local_mode)
+    checks: tuple[Callable[[Config], None], ...] = (
+        _check_sources,
+        _check_families,
+        _check_local_mode,
+        _check_periods,
+        _check_ports,
+    )
     for check in checks:
         check(config)
 
@@ -330,3 +339,34 @@ def _check_local_mode(config: Config) -> None:
     needed = _LOCAL_NEEDS.get(config.detect_local_mode)
     if needed and not getattr(config, needed):
         raise BadOption(f"--detect-local-mode: {config.detect_local_mode} needs --{needed.replace('_', '-')}")
+
+
+def _check_periods(config: Config) -> None:
+    shortest, period = config.ipvs_min_sync_period, config.ipvs_sync_period
+    if shortest > period:
+        told = values.duration_text(shortest)
+        raise BadOption(f"--ipvs-min-sync-period: {told} is longer than --ipvs-sync-period")
+
+
+# Who listens: the port's field and the address' field.
+_LISTENERS = {
+    "health_port": "health_addr",
+    "metrics_port": "metrics_addr",
+    "proxy_healthz_port": "proxy_healthz_addr",
+    "proxy_metrics_port": "proxy_metrics_addr",
+}
+
+
+def _check_ports(config: Config) -> None:
+    """One port may carry metrics beside probes, but not two different answers to /healthz, and not two sockets."""
+    seen: dict[int, str] = {}
+    for field_name, address in _LISTENERS.items():
+        port = getattr(config, field_name)
+        first = seen.setdefault(port, field_name) if port else field_name
+        if first == field_name:
+            continue
+        here, there = getattr(config, address), getattr(config, _LISTENERS[first])
+        both_probe = first == "health_port" and field_name.startswith("proxy_")
+        if both_probe or (here != there and not (here and there)):
+            flag, other = field_name.replace("_", "-"), first.replace("_", "-")
+            raise BadOption(f"--{flag}: {port} is the port of --{other} already")

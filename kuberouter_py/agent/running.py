@@ -30,9 +30,6 @@ from kuberouter_py.ports import EdgeError
 
 log = structlog.get_logger(__name__)
 
-# Seconds between two syncs at least: none. What is rung during a sync is taken together in the next one anyway.
-MIN_INTERVAL = 0.0
-
 # What kernel news may have touched: the tables of our VIP link.
 VIP_TABLES = ("links", "addresses", "routes")
 
@@ -75,7 +72,7 @@ class Agent:
         self._runner = Runner(
             self._controller,
             period=config.ipvs_sync_period,
-            min_interval=MIN_INTERVAL,
+            min_interval=config.ipvs_min_sync_period,
             clock=time.monotonic,
             beat=self._telling.health.expect("services"),
         )

@@ -42,8 +42,16 @@ def given_texts(parameters: Mapping[str, Any]) -> Texts:
 
 
 def configuration(texts: Texts) -> Config:
-    """Command line before environment before default. Raises Failure naming the flag."""
-    return config_of({**texts_of_environment(os.environ), **texts})
+    """Command line before environment before default. Raises Failure naming the flag, and the variable it came by."""
+    around = texts_of_environment(os.environ)
+    try:
+        return config_of({**around, **texts})
+    except Failure as failure:
+        name = str(failure).partition(":")[0].removeprefix("--")
+        if name not in around or name in texts:
+            raise
+        variable = next(each for each in OPTIONS[name].environment if os.environ.get(each))
+        raise Failure(f"{failure} (environment variable {variable})") from None
 
 
 def config_of(texts: Mapping[str, Sequence[str]]) -> Config:
@@ -78,6 +86,13 @@ class GoFlags(click.Command):
 
 class GoFlagsGroup(GoFlags, click.Group):
     """The same with commands below it."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] in ("true", "false"):
+            raise Failure(f'"{args[0]}" stands alone: the value of a boolean follows an equals sign, --flag={args[0]}')
+        return super().resolve_command(ctx, args)
 
 
 _BARE = {

@@ -245,8 +245,11 @@ class ApiClient:
             server = (self._master or configuration.host).rstrip("/")
             configuration.host = server
             rest: Any = RESTClientObject(configuration)
+        except Unavailable:
+            raise
         except Exception as error:
-            raise Unavailable(f"configuration of the API client: {error}") from error
+            whose = f"--kubeconfig {self._kubeconfig}" if self._kubeconfig else "the pod's credentials"
+            raise Unavailable(f"{whose}: not usable: {error}") from error
         _register_sockets(rest.pool_manager, self._sockets)
         return configuration, rest, server
 
@@ -256,7 +259,7 @@ class ApiClient:
 
         if self._kubeconfig:
             if not os.path.isfile(self._kubeconfig):
-                raise Unavailable(f"{self._kubeconfig} is not a file")
+                raise Unavailable(f"--kubeconfig {self._kubeconfig}: no such file")
             # not persisted: a node's kubeconfig is its administrator's, and often read-only
             kube_config.load_kube_config(self._kubeconfig, client_configuration=configuration, persist_config=False)  # type: ignore[no-untyped-call]
             return
@@ -272,7 +275,9 @@ class ApiClient:
                 token_filename=str(token), cert_filename=str(self._account / "ca.crt"), environ=environ
             ).load_and_set(configuration)
         except ConfigException as error:
-            raise Unavailable(f"no kubeconfig given, and not in a pod: {error}") from error
+            raise Unavailable(
+                f"which cluster? neither --kubeconfig nor --manifests is given, and this is no pod of one ({error})"
+            ) from error
 
 
 def _url(master: str) -> str:

@@ -108,6 +108,7 @@ def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
         (["--run-router=perhaps"], '--run-router: "perhaps" is neither true nor false'),
         (["--no-run-router"], "No such option '--no-run-router'"),
         (["explain"], "No such command 'explain'"),
+        (["--run-router", "false"], "the value of a boolean follows an equals sign, --flag=false"),
         (["--health-port"], "requires an argument"),
         (["status", "--run-router"], "No such option"),
         (["status", "-o", "yaml"], "'yaml' is not one of"),
@@ -123,6 +124,18 @@ def test_errors_are_one_line(agent: Agent, capsys: pytest.CaptureFixture[str], a
     assert line in printed.err
     assert printed.err.count("\n") == 1
     assert agent.calls == []
+
+
+def test_an_error_of_the_environment_names_the_variable(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KUBEROUTER_HEALTH_PORT", "abc")
+    assert run() == 1
+    assert capsys.readouterr().err == (
+        'kuberouter-py: --health-port: "abc" is not a port (0 to 65535) (environment variable KUBEROUTER_HEALTH_PORT)\n'
+    )
+    assert run("--health-port=abc") == 1
+    assert "environment" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["--cleanup"], ["plan"]])

@@ -91,6 +91,12 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
         ({"manifests": "/srv", "kubeconfig": "/etc/kubeconfig"}, "--manifests: the cluster cannot come from"),
         ({"manifests": "/srv", "master": "https://192.0.2.1"}, "--manifests: the cluster cannot come from"),
         ({"detect-local-mode": "ClusterCIDR"}, "--detect-local-mode: ClusterCIDR needs --cluster-cidr"),
+        ({"ipvs-min-sync-period": "6m"}, "--ipvs-min-sync-period: 6m0s is longer than --ipvs-sync-period"),
+        ({"proxy-healthz-port": "20244"}, "--proxy-healthz-port: 20244 is the port of --health-port already"),
+        (
+            {"metrics-port": "10249", "proxy-metrics-port": "10249"},
+            "--proxy-metrics-port: 10249 is the port of --metrics-port already",
+        ),
         ({"detect-local-mode": "BridgeInterface"}, "--detect-local-mode: BridgeInterface needs --pod-bridge-interface"),
     ],
 )
@@ -98,6 +104,10 @@ def test_what_makes_no_sense_names_its_flag(texts: dict[str, str], message: str)
     with pytest.raises(BadOption) as raised:
         Config.from_texts({name: [text] for name, text in texts.items()})
     assert str(raised.value).startswith(message)
+
+
+def test_one_port_may_carry_metrics_beside_probes() -> None:
+    assert Config.from_texts({"metrics-port": ["20244"]}).metrics_port == 20244
 
 
 @pytest.mark.parametrize(

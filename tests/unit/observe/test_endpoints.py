@@ -31,7 +31,7 @@ def test_default_ports(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {where: sorted(paths) for where, paths in found.items()} == {
         Tcp("", 20244): ["/healthz", "/livez", "/readyz"],
         Tcp("", 10256): ["/healthz", "/livez"],
-        Unix("/run/kuberouter-py/agent.sock"): ["/config", "/status"],
+        Unix("/run/kuberouter-py/agent.sock"): ["/config", "/readyz", "/status"],
     }
 
 

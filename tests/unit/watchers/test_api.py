@@ -313,9 +313,9 @@ def _certificate() -> str:
 
 
 def test_without_any_configuration(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match="no kubeconfig given"):
+    with pytest.raises(Unavailable, match="neither --kubeconfig nor --manifests is given"):
         ApiClient(account=tmp_path, environ={})
-    with pytest.raises(Unavailable, match="not a file"):
+    with pytest.raises(Unavailable, match="no such file"):
         ApiClient(kubeconfig=str(tmp_path / "none"))
     (tmp_path / "broken").write_text("{")
     with pytest.raises(Unavailable):
