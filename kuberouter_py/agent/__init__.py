@@ -6,7 +6,7 @@ running.py the running agent: threads, signals, what it tells of itself
 once.py    what runs once and ends: cleanup, plan
 """
 
-from kuberouter_py.agent.once import cleanup, plan
+from kuberouter_py.agent.once import Planned, cleanup, plan
 from kuberouter_py.agent.running import run_agent
 
-__all__ = ["cleanup", "plan", "run_agent"]
+__all__ = ["Planned", "cleanup", "plan", "run_agent"]

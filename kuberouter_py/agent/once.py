@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 import structlog
 
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.source import NoCluster, Source, kinds_of_services, node_name
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.controllers.services.controller import Clocks, ServicesController
 from kuberouter_py.model import notation
 from kuberouter_py.observe.log import configure
@@ -32,9 +34,22 @@ def cleanup(config: Config) -> int:
     return 1 if outcome.failures else 0
 
 
-def plan(config: Config, _socket: str | None) -> tuple[list[str], bool]:
-    """What a first sync would write now, in the notation of the tools. Raises EdgeError, NoCluster."""
+class Planned(NamedTuple):
+    """lines: in the notation of the tools. unread: tables that could not be looked at, each with the reason."""
+
+    lines: list[str]
+    differs: bool
+    unread: list[str]
+
+
+def plan(config: Config, _socket: str | None) -> Planned:
+    """What a first sync, or with --cleanup a cleanup, would write now. Raises EdgeError, NoCluster."""
     configure("console", config.v or QUIET)
+    if config.cleanup or not config.run_service_proxy:  # a controller that is off is a sync to nothing at start
+        nothing = Reconciler(ServicesEdges(config, load_modules=False).tables)
+        plans = nothing.plans(nothing.read())
+        unread = [f"{table}: {refused.reason}" for (table, _key), refused in nothing.standing().items()]
+        return Planned(notation.lines(plans), bool(plans), unread)
     source = Source(config, kinds_of_services(node_name(config)))
     source.start()
     try:
@@ -42,10 +57,12 @@ def plan(config: Config, _socket: str | None) -> tuple[list[str], bool]:
             errors = "; ".join(f"{kind}: {error}" for kind, error in source.errors().items())
             raise NoCluster(f"{source.name} gave no list of {', '.join(source.unsynced())}: {errors or 'no answer'}")
         edges = ServicesEdges(config, load_modules=False)
-        plans = _controller(config, edges, source.cache).plan()
+        controller = _controller(config, edges, source.cache)
+        plans = controller.plan()
     finally:
         source.stop()
-    return notation.lines(plans), bool(plans)
+    unread = [f"{table}: {reason}" for table, reason in controller.status({}, ()).refused]
+    return Planned(notation.lines(plans), bool(plans), unread)
 
 
 def _controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesController:

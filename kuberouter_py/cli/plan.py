@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kuberouter_py.cli.errors import must_be_root
+from kuberouter_py.cli.errors import Failure, must_be_root
 from kuberouter_py.cli.options import GoFlags, Texts, click_options, configuration, given_texts
 
 DIFFERENT = 2  # exit status when there is something to change
@@ -27,10 +27,12 @@ def _plan(**parameters: Any) -> int:
     from kuberouter_py.observe.log import configure
 
     configure("console", config.v)  # on stderr; what is printed here is the plan and nothing else
-    lines, differs = plan(config, running)
-    for line in lines:
+    planned = plan(config, running)
+    for line in planned.lines:
         click.echo(line)
-    return DIFFERENT if differs else 0
+    if planned.unread:
+        raise Failure("the plan is not whole, not read: " + "; ".join(planned.unread))
+    return DIFFERENT if planned.differs else 0
 
 
 plan = GoFlags(
@@ -39,7 +41,9 @@ plan = GoFlags(
     params=click_options(),
     help="""Print what a sync would change on this node, in the notation of ipvsadm, ipset, ip and iptables.
 
-    Reads the cluster and the kernel, writes nothing. Without options the running agent is asked for its configuration.
-    Exit status: 0 nothing to change, 2 something, 1 an error.""",
+    Reads the cluster and the kernel, writes nothing. Without options the running agent is asked for its configuration;
+    with --cleanup it prints what a cleanup would remove.
+
+    Exit status: 0 nothing to change; 2 something; 1 an error, also where a part of the kernel could not be read.""",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kuberouter_py.agent import Planned
 from kuberouter_py.cli import main
 from kuberouter_py.cli.options import go_style
 from kuberouter_py.config import Config
@@ -25,7 +26,7 @@ class Agent(ModuleType):
     def __init__(self) -> None:
         super().__init__("kuberouter_py.agent")
         self.calls: list[tuple[Any, ...]] = []
-        self.planned: tuple[list[str], bool] = ([], False)
+        self.planned = Planned([], False, [])
 
     def run_agent(self, config: Config) -> int:
         self.calls.append(("run", config))
@@ -35,7 +36,7 @@ class Agent(ModuleType):
         self.calls.append(("cleanup", config))
         return 0
 
-    def plan(self, config: Config, socket: str | None) -> tuple[list[str], bool]:
+    def plan(self, config: Config, socket: str | None) -> Planned:
         self.calls.append(("plan", config, socket))
         return self.planned
 
@@ -96,7 +97,7 @@ def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
     assert list(go_style(["--run-router", "plan", "-v=2", "--", "--run-router"])) == [
         "--run-router=true", "plan", "--v=2", "--", "--run-router",
     ]  # fmt: skip
-    agent.planned = (["ipvsadm -A -t 10.96.0.1:443 -s rr"], True)
+    agent.planned = Planned(["ipvsadm -A -t 10.96.0.1:443 -s rr"], True, [])
     assert run("--run-router", "plan") == 2
     assert agent.calls == [("plan", Config(), None)]
 
@@ -148,13 +149,23 @@ def test_root_is_needed(
 
 
 def test_plan_prints_and_says_whether_there_is_a_difference(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
-    agent.planned = (["one", "two"], True)
+    agent.planned = Planned(["one", "two"], True, [])
     assert run("plan", "--manifests", "/srv/manifests") == 2
     assert capsys.readouterr().out == "one\ntwo\n"
-    agent.planned = ([], False)
+    agent.planned = Planned([], False, [])
     assert run("--manifests", "/srv/manifests", "plan", "--vip-binding=route") == 0
     assert capsys.readouterr().out == ""
     assert agent.calls[-1] == ("plan", Config(manifests="/srv/manifests", vip_binding="route"), None)
+
+
+def test_a_plan_with_a_hole_is_an_error(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
+    agent.planned = Planned(["one"], True, ["virtual servers: this kernel offers no IPVS"])
+    assert run("plan", "--manifests", "/srv/manifests") == 1
+    printed = capsys.readouterr()
+    assert printed.out == "one\n"
+    assert printed.err == (
+        "kuberouter-py: the plan is not whole, not read: virtual servers: this kernel offers no IPVS\n"
+    )
 
 
 def test_plan_without_options_means_the_running_agent(agent: Agent, socket: str) -> None:
