@@ -23,7 +23,7 @@ _PROTOCOL_VERSION = 6  # every kernel takes 6; 7 (Linux 4.20) adds nothing that 
 _PROTOCOL, _NAME, _TYPE, _REVISION, _FAMILY, _FLAGS, _DATA, _ADT, _LINE, _REVISION_MIN = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 _NAME2 = 3
 _MAXELEM, _HEADER_TIMEOUT, _CADT_FLAGS, _HEADER_NETMASK, _MARKMASK, _BITMASK = 19, 6, 8, 20, 11, 12
-_IP, _CIDR, _PORT, _ENTRY_PROTOCOL, _IP2 = 1, 3, 4, 7, 20
+_IP, _CIDR, _PORT, _ENTRY_PROTOCOL, _IP2, _CIDR2 = 1, 3, 4, 7, 20, 21
 _LIST_HEADER = 1 << 2
 
 # Flags of a header that change what an entry is or costs; 3..6 of ip_set.h's enum ipset_cadt_flags.
@@ -65,7 +65,9 @@ _IP_HEAD, _IP2_HEAD = (
     }
     for kind in (_IP, _IP2)
 )
-_CIDR_PART = [struct.pack("=HHBxxx", 5, _CIDR | _ORDER, prefix) for prefix in range(129)]
+_CIDR_PART, _CIDR2_PART = (
+    [struct.pack("=HHBxxx", 5, kind | _ORDER, prefix) for prefix in range(129)] for kind in (_CIDR, _CIDR2)
+)
 _LINES = [netlink.be32(_LINE, line) for line in range(ENTRIES_A_MESSAGE + 1)]
 _DATA_HEAD = [struct.pack("=HH", length, _DATA | netlink.NLA_F_NESTED) for length in range(128)]
 _ports: dict[tuple[int, int], bytes] = {}
@@ -164,12 +166,14 @@ def entry_bytes(entry: SetEntry) -> bytes:
     """The attributes of an entry. Raises KeyError or IndexError for what is no address or prefix length."""
     address, protocol, port, address2, prefix = entry
     packed = _IP_HEAD[len(address)] + address
-    if prefix >= 0:
+    if prefix >= 0 and not address2:
         packed += _CIDR_PART[prefix]
     if protocol:
         packed += _ports.get((protocol, port)) or _port_part(protocol, port)
     if address2:
         packed += _IP2_HEAD[len(address2)] + address2
+        if prefix >= 0:
+            packed += _CIDR2_PART[prefix]
     return packed
 
 
@@ -262,7 +266,7 @@ def _parse_entry(found: dict[int, memoryview]) -> SetEntry:
         found[_ENTRY_PROTOCOL][0] if _ENTRY_PROTOCOL in found else 0,
         _big(found[_PORT]) if _PORT in found else 0,
         _parse_address(found[_IP2]) if _IP2 in found else b"",
-        found[_CIDR][0] if _CIDR in found else -1,
+        next((found[kind][0] for kind in (_CIDR, _CIDR2) if kind in found), -1),
     )
 
 

@@ -68,7 +68,9 @@ class VirtualServer(NamedTuple):
 
 
 class IpSet(NamedTuple):
-    """An ipset's header. type: "hash:ip", "hash:ip,port", "hash:ip,port,ip" or "hash:net"; family 4 or 6."""
+    """An ipset's header. type: "hash:ip", "hash:ip,port", "hash:ip,port,ip", "hash:ip,port,net" or "hash:net"; family 4
+    or 6.
+    """
 
     type: str
     family: int
@@ -82,7 +84,7 @@ class SetEntry(NamedTuple):
     protocol: int = 0
     port: int = 0
     address2: bytes = b""
-    prefix: int = -1  # hash:net only
+    prefix: int = -1  # of the net in hash:net and hash:ip,port,net
 
 
 class SetMember(NamedTuple):

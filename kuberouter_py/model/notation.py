@@ -177,12 +177,13 @@ def _remove_set(name: str, _header: IpSet) -> Iterator[str]:
 
 def entry_text(entry: SetEntry) -> str:
     """ "10.96.0.10", "10.96.0.10,tcp:80", "10.244.1.2,tcp:80,10.244.1.2", "10.0.0.0/8"."""
+    prefix = f"/{entry.prefix}" if entry.prefix >= 0 else ""
     text = address_text(entry.address)
-    if entry.prefix >= 0:
-        text += f"/{entry.prefix}"
+    if not entry.address2:
+        text += prefix
     if entry.protocol:
         text += f",{protocol_text(entry.protocol)}:{entry.port}"
-    return f"{text},{address_text(entry.address2)}" if entry.address2 else text
+    return f"{text},{address_text(entry.address2)}{prefix}" if entry.address2 else text
 
 
 def _member_text(member: SetMember) -> str:

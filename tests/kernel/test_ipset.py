@@ -23,6 +23,7 @@ IP4, IP6 = PREFIX + "ip-4", PREFIX + "ip-6"
 PORT4, PORT6 = PREFIX + "port-4", PREFIX + "port-6"
 HAIRPIN4, HAIRPIN6 = PREFIX + "hairpin-4", PREFIX + "hairpin-6"
 NET4, NET6 = PREFIX + "net-4", PREFIX + "net-6"
+SOURCES4, SOURCES6 = PREFIX + "sources-4", PREFIX + "sources-6"
 EVERY_KIND = {
     IP4: IpSet("hash:ip", 4),
     IP6: IpSet("hash:ip", 6),
@@ -32,6 +33,8 @@ EVERY_KIND = {
     HAIRPIN6: IpSet("hash:ip,port,ip", 6),
     NET4: IpSet("hash:net", 4),
     NET6: IpSet("hash:net", 6),
+    SOURCES4: IpSet("hash:ip,port,net", 4),
+    SOURCES6: IpSet("hash:ip,port,net", 6),
 }
 
 
@@ -53,6 +56,11 @@ def net(text: str) -> SetEntry:
     return SetEntry(network.network_address.packed, prefix=network.prefixlen)
 
 
+def source(text: str, protocol: int, number: int, allowed: str) -> SetEntry:
+    network = ip_network(allowed)
+    return SetEntry(ip_address(text).packed, protocol, number, network.network_address.packed, network.prefixlen)
+
+
 def of(name: str, *entries: SetEntry) -> dict[SetMember, None]:
     return {SetMember(name, entry): None for entry in entries}
 
@@ -66,6 +74,8 @@ MEMBERS = {
     **of(HAIRPIN6, hairpin("fd00:1::2", 132, 8080)),
     **of(NET4, net("10.0.0.0/8"), net("10.96.0.0/12"), net("192.0.2.1/32"), net("128.0.0.0/1")),
     **of(NET6, net("fd00::/8"), net("2000::/3"), net("fd00::1/128")),
+    **of(SOURCES4, source("203.0.113.8", 6, 80, "198.51.100.0/24"), source("203.0.113.8", 6, 80, "128.0.0.0/1")),
+    **of(SOURCES6, source("2001:db8::8", 17, 53, "2001:db8:f::/48"), source("2001:db8::8", 17, 53, "2001:db8::8/128")),
 }
 
 

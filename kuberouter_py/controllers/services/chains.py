@@ -16,7 +16,9 @@ from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Chain, IpSet, Rules
 from kuberouter_py.model.names import CONNMARK_MASQUERADE, CONNMARK_SERVICE, SERVICES_CHAINS, services_set
 
-NAT, MASQUERADE, INPUT, FORWARD = (SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD"))
+NAT, MASQUERADE, INPUT, FORWARD, SOURCES = (
+    SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "SOURCES")
+)
 
 SET_TYPES = {
     "owned": "hash:ip,port",  # our virtual servers: how a later process knows them (DESIGN 5)
@@ -26,6 +28,9 @@ SET_TYPES = {
     "external": "hash:ip,port",
     # where health checks of load balancers come in: (address, healthCheckNodePort) of policy Local (S10.08, S12.07)
     "healthchecks": "hash:ip,port",
+    # load-balancer frontends with loadBalancerSourceRanges, and who may come to them (S7.01-S7.06)
+    "ranged": "hash:ip,port",
+    "sources": "hash:ip,port,net",
     "vips": "hash:ip",  # addresses bound by us: anything else on them is refused (S10.08)
     "hairpin": "hash:ip,port,ip",  # (local endpoint, port, same endpoint)
 }
@@ -67,7 +72,10 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
     yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(family)))
     yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
     yield Chain(family, "filter", FORWARD), Rules((_returning_traffic(),))
+    yield Chain(family, "mangle", SOURCES), Rules((_source_ranges(family),))
     for table, hook, target in (
+        ("mangle", "PREROUTING", SOURCES),
+        ("mangle", "OUTPUT", SOURCES),
         ("nat", "PREROUTING", NAT),
         ("nat", "OUTPUT", NAT),
         ("nat", "POSTROUTING", MASQUERADE),
@@ -128,3 +136,10 @@ def _returning_traffic() -> str:
     """Endpoints' answers pass FORWARD before ip_vs rewrites them (S8.07); only those of our connections."""
     mark = f"0x{CONNMARK_SERVICE:x}"
     return f"-m connmark --mark {mark}/{mark} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+
+
+def _source_ranges(family: int) -> str:
+    """S7.03: silent, on the original addresses. In mangle: ip_vs takes the node's packets before filter OUTPUT."""
+    frontend = _match("ranged", family, "dst,dst")
+    foreign = _match("sources", family, "dst,dst,src", unless=True)
+    return f"{frontend} {foreign} -m conntrack --ctstate NEW,UNTRACKED -j DROP"

@@ -71,7 +71,9 @@ class ServicesController:
         self._notes: dict[ObjectKey, tuple[Note, ...]] = {}
         self._losers: set[ObjectKey] = set()
         self._backlog: set[ObjectKey] = set()
-        self._compare: list[str] = []
+        self._compare: list[str] = []  # tables to compare with the kernel; the first one is being read
+        self._compare_again: set[str] = set()  # asked for while a part of them was read already
+        self._compare_seconds = 0.0  # that the slices have taken so far
         self._whole_compare = False  # what is being compared is everything
         self._unseen = ""  # why the node could not be looked at
         self._history = History()
@@ -111,17 +113,21 @@ class ServicesController:
         return self._report(started, len(wanted), outcome, news, full=False)
 
     def begin_compare(self, tables: Collection[str]) -> None:
-        asked = {*self._compare, *(tables or self._table_names)}
-        self._compare = [name for name in self._table_names if name in asked]
-        if not tables:
-            self._whole_compare = True
-            for name in self._view.missing_schedulers:  # a module may have come since
-                self._probe(name)
-            self._backlog.add(NODE)  # news of it may have been lost as well
+        """Tables that are named have just been changed by somebody: they come before those whose turn it is anyway."""
+        asked = [name for name in self._table_names if not tables or name in tables]
+        if tables:
+            self._compare_again.update(name for name in asked if self._reconciler.is_reading(name))
+            self._compare = asked + [name for name in self._compare if name not in tables]
+            return
+        self._compare += [name for name in asked if name not in self._compare]
+        self._whole_compare = True
+        for name in self._view.missing_schedulers:  # a module may have come since
+            self._probe(name)
+        self._backlog.add(NODE)  # news of it may have been lost as well
 
     def background(self) -> bool | None:
         if self._compare:
-            return self._compare_one(self._compare.pop(0))
+            return self._compare_part(self._compare[0])
         if self._backlog:
             part = {self._backlog.pop() for _ in range(min(SLICE, len(self._backlog)))}
             return self.sync(part)
@@ -292,14 +298,23 @@ class ServicesController:
 
     # -- comparing and reporting -------------------------------------------------------------------------------------
 
-    def _compare_one(self, name: str) -> bool:
+    def _compare_part(self, name: str) -> bool:
+        """One piece of a table. Only what had to be written or could not be read is reported, and the end of it all."""
         started = self._clocks.monotonic()
         with self._lock:
-            dirty = self._reconciler.read((name,))
+            dirty, last = self._reconciler.read_part(name)
             outcome = self._reconciler.write(dirty)
-        done = self._whole_compare and not self._compare
-        self._whole_compare = self._whole_compare and not done
-        return self._report(started, 0, outcome, (), full=done)
+        if last and name in self._compare_again:
+            self._compare_again.discard(name)
+        elif last:
+            self._compare.remove(name)
+        self._compare_seconds += self._clocks.monotonic() - started
+        if self._compare:
+            news = outcome.tables or name in outcome.unread
+            return self._report(started, 0, outcome, (), full=False) if news else True
+        started = self._clocks.monotonic() - self._compare_seconds
+        whole, self._whole_compare, self._compare_seconds = self._whole_compare, False, 0.0
+        return self._report(started, 0, outcome, (), full=whole)
 
     def _report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note], *, full: bool) -> bool:
         duration = self._clocks.monotonic() - started

@@ -14,6 +14,7 @@ from kuberouter_py.controllers.reconcile import Item, Share, Unit
 from kuberouter_py.controllers.services.admission import Admission, cidr_text, inside
 from kuberouter_py.controllers.services.endpoints import Candidates, Chosen, candidates, choose
 from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling
+from kuberouter_py.controllers.services.sources import SourceRanges, allowed, source_ranges
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import EndpointSlice, Service, ServicePort
 from kuberouter_py.model.kernel import (
@@ -59,6 +60,7 @@ def decide(
 ) -> Decision:
     """What this node should hold for the Service. cluster_ip: see Admission."""
     how = scheduling(service, view.missing_schedulers)
+    ranges = source_ranges(service)
     notes = [_note(service, "UnusablePart", text, event=True) for text in service.unusable]
     notes += [
         _note(service, "UnusablePart", f"EndpointSlice {part.key.name}: {text}")
@@ -66,6 +68,7 @@ def decide(
         for text in part.unusable
     ]
     notes += [_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
+    notes += [_note(service, "SourceRangeRefused", text, event=True) for text in ranges.reasons]
     admission = Admission(config, view.service_cidrs, cluster_ip)
     units: dict[VirtualServerKey, Unit] = {}
     for cluster_address in service.cluster_ips:
@@ -76,6 +79,8 @@ def decide(
         for port in service.ports:
             frontends = _allowed(service, _frontends(service, port, cluster_address, external, view), config, notes)
             units.update(_port_units(service, port, slices, frontends, how, view, config))
+    if ranges.by_family:
+        _restrict(units, service, ranges, view)
     return Decision(Share((service.created, *service.key), units), tuple(notes))
 
 
@@ -156,6 +161,23 @@ def _port_units(
                 *hairpins[local],
             ),
         )
+
+
+def _restrict(units: dict[VirtualServerKey, Unit], service: Service, ranges: SourceRanges, view: NodeView) -> None:
+    """Load-balancer addresses answer only to the ranges; NodePorts and externalIPs are not concerned (S7.01)."""
+    ports = {(port.protocol, port.port) for port in service.ports}
+    for key, unit in units.items():
+        family = family_of(key.address)
+        if key.address not in service.ingress_ips or (key.protocol, key.port) not in ports:
+            continue
+        if family in ranges.by_family:
+            frontend = SetEntry(key.address, key.protocol, key.port)
+            sources = allowed(ranges.by_family[family], key.address, view)
+            entries = [frontend._replace(address2=cidr.network, prefix=cidr.prefix) for cidr in sources]
+            # Who may come is known before anybody is kept out: items are written in this order.
+            items = [Item(MEMBERS, SetMember(services_set("sources", family), entry), None) for entry in entries]
+            items.append(Item(MEMBERS, SetMember(services_set("ranged", family), frontend), None))
+            units[key] = (*items, *unit)
 
 
 def _destinations(backends: Candidates) -> dict[DestinationKey, Destination]:

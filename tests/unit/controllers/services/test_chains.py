@@ -107,11 +107,23 @@ def test_answers_pass_forward_only_for_our_connections() -> None:
     )
 
 
+def test_source_ranges_are_kept_before_ip_vs_for_the_wire_and_for_the_node() -> None:
+    """S7.03: silent, NEW only, in mangle: filter OUTPUT comes after ip_vs."""
+    assert rules("KRPY-SVC-SOURCES") == (
+        (
+            "-m set --match-set krpy-svc-ranged-4 dst,dst -m set ! --match-set krpy-svc-sources-4 dst,dst,src "
+            "-m conntrack --ctstate NEW,UNTRACKED -j DROP"
+        ),
+    )
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_chain_is_jumped_to_first(family: int) -> None:
     found = dict(chains(Config(), NodeView("n1"), family))
     jumps = {(key.table, key.chain): content for key, content in found.items() if not key.chain.startswith("KRPY-")}
     assert jumps == {
+        ("mangle", "PREROUTING"): Rules(("-j KRPY-SVC-SOURCES",)),
+        ("mangle", "OUTPUT"): Rules(("-j KRPY-SVC-SOURCES",)),
         ("nat", "PREROUTING"): Rules(("-j KRPY-SVC-NAT",)),
         ("nat", "OUTPUT"): Rules(("-j KRPY-SVC-NAT",)),
         ("nat", "POSTROUTING"): Rules(("-j KRPY-SVC-MASQ",)),
