@@ -29,8 +29,9 @@ _LIST_HEADER = 1 << 2
 # Flags of a header that change what an entry is or costs; 3..6 of ip_set.h's enum ipset_cadt_flags.
 _OPTION_FLAGS = {1 << 3: "counters", 1 << 4: "comment", 1 << 5: "forceadd", 1 << 6: "skbinfo"}
 # The lowest revision that can what we want: SCTP for ports (1), nomatch for networks (2). A low one, because an older
-# `ipset list` refuses the whole listing over one set of a revision that it does not know.
-_REVISIONS = {"hash:ip": 0, "hash:ip,port": 1, "hash:ip,port,ip": 1, "hash:net": 2}
+# `ipset list` refuses the whole listing over one set of a revision that it does not know (no one knows the lowest of
+# hash:ip,port,net).
+_REVISIONS = {"hash:ip": 0, "hash:ip,port": 1, "hash:ip,port,ip": 1, "hash:ip,port,net": 1, "hash:net": 2}
 
 ERR_FIND_TYPE, ERR_BUSY, ERR_TYPE_MISMATCH, ERR_EXIST = 4098, 4100, 4102, 4103
 ERR_HASH_FULL = 4352

@@ -162,6 +162,7 @@ def test_header_with_options() -> None:
         ("hash:ip,port", 0, 0, 0),
         ("hash:ip", 6, 3, 3),
         ("hash:net", 7, 0, 2),
+        ("hash:ip,port,net", 8, 0, 1),
         ("else", 5, 1, 1),
     ],
 )
