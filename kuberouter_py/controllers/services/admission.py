@@ -24,7 +24,7 @@ def inside(address: bytes, cidrs: Sequence[Cidr]) -> Cidr | None:
 
 
 class Admission:
-    """cluster_ip: whether an address is some Service's ClusterIP; asked only where no Service CIDR is known."""
+    """cluster_ip: whether an address is some Service's ClusterIP."""
 
     def __init__(self, config: Config, service_cidrs: Sequence[Cidr], cluster_ip: Callable[[bytes], bool]) -> None:
         self._config = config
@@ -62,7 +62,7 @@ class Admission:
         held = inside(address, self._service_cidrs)
         if held:
             return f"inside the Service CIDR {cidr_text(held)}"
-        if not self._service_cidrs and self._cluster_ip(address):
+        if self._cluster_ip(address):  # also where CIDRs are known: they may be of the other family, or not all of them
             return "a ClusterIP of this cluster"
         return ""
 

@@ -65,8 +65,14 @@ def test_the_cluster_ips_seen_stand_in_where_no_service_cidr_is_known() -> None:
     assert judge.refuse_external(packed("10.96.0.1")) == "a ClusterIP of this cluster"
     assert judge.refuse_ingress(packed("10.96.0.1")) == "a ClusterIP of this cluster"
     assert judge.refuse_external(packed("10.96.0.2")) == ""
-    known = admission(external="203.0.113.0/24", seen="203.0.113.7")
-    assert known.refuse_external(packed("203.0.113.7")) == ""  # the ranges say what a cluster address is
+
+
+def test_a_cluster_ip_outside_the_known_service_cidrs_is_nobodys_external_address() -> None:
+    """A flag that names the IPv4 range only does not give away the IPv6 ClusterIPs."""
+    known = admission(external="fd00:97::/112", strict=False, seen="fd00:97::10")
+    assert known.refuse_external(packed("fd00:97::10")) == "a ClusterIP of this cluster"
+    assert known.refuse_ingress(packed("fd00:97::10")) == "a ClusterIP of this cluster"
+    assert known.refuse_external(packed("fd00:97::11")) == ""
 
 
 @pytest.mark.parametrize(
