@@ -4,9 +4,9 @@ observe/.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service
 from kuberouter_py.model.kernel import LinkState
@@ -43,6 +43,15 @@ class Actual(Generic[K, V]):
 
 
 @dataclass(frozen=True)
+class Part(Generic[K, V]):
+    """A piece of a table. gone: of the keys that were asked for, those that are not there."""
+
+    ours: Mapping[K, V] = field(default_factory=dict)
+    foreign: Mapping[K, V] = field(default_factory=dict)
+    gone: Collection[K] = ()
+
+
+@dataclass(frozen=True)
 class Plan(Generic[K, V]):
     """The difference to write. change holds (value in the kernel, value wanted)."""
 
@@ -66,6 +75,19 @@ class Table(Protocol[K, V]):
     def read(self) -> Actual[K, V]: ...
 
     def apply(self, plan: Plan[K, V]) -> dict[K, Refused]: ...
+
+
+@runtime_checkable
+class SlicedTable(Protocol):
+    """What a table that can hold a hundred thousand keys offers besides: to be read while changes are written to it.
+
+    Together the parts tell what `read` would: everything there is, and which of the `known` keys are gone. Each step
+    takes some 10 ms; `apply` may be called between two of them. So a part tells nothing of use about a key that was
+    applied since parts() began; and a key that others change meanwhile may be missed until the next time, or be said
+    to be gone by mistake, which is harmless: to add what is there succeeds. Steps raise EdgeError.
+    """
+
+    def parts(self, known: Sequence[Any]) -> Iterator[Part[Any, Any]]: ...
 
 
 class ServicesOfCluster(Protocol):

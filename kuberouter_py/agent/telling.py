@@ -107,7 +107,7 @@ class Telling:
     def status(self) -> dict[str, Any]:
         """The answer to /status. Looks at the IPVS table now, so that foreign servers are those of this moment."""
         with contextlib.suppress(EdgeError):  # a table that cannot be read is among the controller's failures
-            self._edges.servers.read()
+            self._edges.servers.look_for_foreign()
         return status_document(
             version=__version__,
             node=self._node,

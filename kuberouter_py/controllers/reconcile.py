@@ -10,12 +10,12 @@ This module owns the mirror of what we wrote; the tables own the kernel. It know
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kuberouter_py.model.report import TableCounts
-from kuberouter_py.ports import EdgeError, Plan, Refused, Table, Unavailable
+from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, SlicedTable, Table, Unavailable
 
 
 class Item(NamedTuple):
@@ -54,7 +54,10 @@ class Outcome:
 class _State:
     """One table: what is wanted, how often, what is there."""
 
-    __slots__ = ("actual", "counts", "foreign", "hidden", "known", "refused", "table", "unread", "waits", "wanted")
+    __slots__ = (
+        "actual", "counts", "foreign", "hidden", "known", "parts", "refused", "table", "touched", "unread", "waits",
+        "wanted",
+    )  # fmt: skip
 
     def __init__(self, table: Table[Any, Any]) -> None:
         self.table = table
@@ -67,6 +70,8 @@ class _State:
         self.unread = ""
         self.hidden = False  # never read, and there may be something in it
         self.waits = False  # its removals were put off, see write()
+        self.parts: Iterator[Part[Any, Any]] | None = None  # the reading in parts that is under way
+        self.touched: set[Any] = set()  # keys written since it began: of those its parts may be older than the mirror
 
     def acquire(self, key: Any, value: Any) -> None:
         if key in self.wanted:
@@ -104,6 +109,37 @@ class _State:
             if key in self.wanted and key in self.foreign and self.foreign[key] == self.wanted[key]:
                 self.actual[key] = self.foreign.pop(key)
 
+    def replace(self, actual: Actual[Any, Any]) -> None:
+        """Take in the whole table as it is."""
+        self.actual, self.foreign, self.known, self.hidden, self.unread = actual.ours, actual.foreign, True, False, ""
+        self.parts = None
+
+    def fail(self, error: EdgeError) -> None:
+        self.unread = str(error)
+        self.hidden = not self.known and not isinstance(error, Unavailable)
+        self.parts = None
+
+    def take(self, part: Part[Any, Any]) -> set[Any]:
+        """Take in a piece of the table; the keys that are not as wanted."""
+        dirty: set[Any] = set()
+        for key, value in part.ours.items():
+            if key not in self.touched:
+                _note(key, value, self.actual, self.foreign)
+                if self.wanted.get(key, _ABSENT) != value:
+                    dirty.add(key)
+        for key, value in part.foreign.items():
+            if key not in self.touched:
+                _note(key, value, self.foreign, self.actual)
+                if key in self.wanted:
+                    dirty.add(key)
+        for key in part.gone:
+            if key not in self.touched:
+                self.actual.pop(key, None)
+                self.foreign.pop(key, None)
+                if key in self.wanted:
+                    dirty.add(key)
+        return dirty
+
     def hold(self, key: Any, value: Any) -> None:
         """It was written: whose it was before does not matter any more."""
         self.actual[key] = value
@@ -111,6 +147,13 @@ class _State:
 
 
 _ABSENT: Any = object()
+
+
+def _note(key: Any, value: Any, mirror: dict[Any, Any], other: dict[Any, Any]) -> None:
+    """An equal value stays the one that is held: it is shared with what is wanted, a new one would be a copy."""
+    if mirror.get(key, _ABSENT) != value:
+        mirror[key] = value
+        other.pop(key, None)
 
 
 class Reconciler:
@@ -189,15 +232,37 @@ class Reconciler:
                 continue
             state = self._states[name]
             try:
-                actual = state.table.read()
+                state.replace(state.table.read())
             except EdgeError as error:
-                state.unread = str(error)
-                state.hidden = not state.known and not isinstance(error, Unavailable)
-            else:
-                state.actual, state.foreign, state.known, state.unread = actual.ours, actual.foreign, True, ""
-                state.hidden = False
+                state.fail(error)
             dirty[name] = state.wanted.keys() | state.actual.keys()
         return dirty
+
+    def read_part(self, name: str) -> tuple[dict[str, set[Any]], bool]:
+        """Go on reading this table; returns the keys of this piece that are not as wanted, and whether it was the last.
+
+        Between two pieces anything may be claimed and written. A table that has no pieces is read whole.
+        """
+        state = self._states[name]
+        if not state.known or not isinstance(state.table, SlicedTable):
+            return self.read((name,)), True
+        try:
+            if state.parts is None:
+                state.touched = set()
+                state.parts = state.table.parts([*state.actual, *state.foreign])
+            part = next(state.parts, None)
+        except EdgeError as error:
+            state.fail(error)
+            return {}, True
+        state.unread = ""
+        if part is None:
+            state.parts, state.touched = None, set()
+            return {}, True
+        return {name: state.take(part)}, False
+
+    def is_reading(self, name: str) -> bool:
+        """Whether a reading in parts is under way."""
+        return self._states[name].parts is not None
 
     # -- the difference ----------------------------------------------------------------------------------------------
 
@@ -232,6 +297,8 @@ class Reconciler:
 
     def _apply(self, name: str, plan: Plan[Any, Any], outcome: Outcome) -> None:
         state = self._states[name]
+        if state.parts is not None:
+            state.touched.update(plan.add, plan.change, plan.remove)
         refused = state.table.apply(plan)
         for key, value in plan.add.items():
             if key not in refused:

@@ -9,25 +9,26 @@ are other people's: listed, never touched.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from errno import EEXIST, ENOENT, ERANGE, ESRCH
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from errno import ENOENT, ERANGE
 from itertools import chain
 
 from kuberouter_py.kernel import ipvs_codec as codec
 from kuberouter_py.kernel import ipvs_notation as notation
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError, error_text, generic_family
+from kuberouter_py.kernel.generic_netlink import generic_family
+from kuberouter_py.kernel.ipvs_write import Writing, look
+from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.model.cluster import Cidr
-from kuberouter_py.model.kernel import Destination, DestinationKey, Protocol, VirtualServer, VirtualServerKey
-from kuberouter_py.model.notation import endpoint_text
-from kuberouter_py.ports import Actual, Busy, EdgeError, Plan, Refused, Unavailable
+from kuberouter_py.model.kernel import DestinationKey, Protocol, VirtualServer, VirtualServerKey, family_of
+from kuberouter_py.ports import Actual, Busy, EdgeError, Part, Plan, Refused, Unavailable
 
 # thread-self, because the socket is of its thread's network namespace, and /proc/net of the process' first thread's.
 _TABLE = "/proc/thread-self/net/ip_vs"
 _READ_ATTEMPTS = 5
-_AT_ONCE = 4000  # messages in memory before they are sent
 # The kernel keeps deleted destinations in a list for two to three minutes, the newest first, and walks it for each one
 # that is added (ip_vs_trash_get_dest). Adding 100,000 back in any order took 187 s; newest first, 0.5 s.
 _MANY = 500
+_A_PART = 100  # servers: some 10 ms in the lab kernel
 # Where a scheduler is tried: an address for documentation (TEST-NET-2, RFC 5737), which no packet goes to. kube-proxy
 # probes at 198.51.100.0:20000 (S10.04); ours must not meet it.
 _PROBE = VirtualServerKey(Protocol.TCP, bytes((198, 51, 100, 158)), 158)
@@ -40,6 +41,7 @@ class VirtualServers:
 
     owned: (address, protocol, port) of every server that an earlier process of ours noted as ours (the ownership set).
     vip_addresses: addresses on kube-dummy-if, packed. Both are asked at each `read`; what they raise, `read` raises.
+    marked: which of some servers carry either mark; where it is given, servers that appear are judged by it one by one.
     """
 
     name = "virtual servers"
@@ -49,21 +51,27 @@ class VirtualServers:
         owned: Callable[[], Collection[tuple[bytes, int, int]]],
         vip_addresses: Callable[[], Collection[bytes]],
         excluded: Sequence[Cidr] = (),
+        marked: Callable[[Sequence[VirtualServerKey]], Collection[VirtualServerKey]] | None = None,
     ) -> None:
         self._owned = owned
         self._vip_addresses = vip_addresses
         self._excluded = tuple(excluded)
+        self._marked = marked or self._marked_of_all
         self._batch = Batch(NETLINK_GENERIC)
+        self._listing = Batch(NETLINK_GENERIC)  # of parts(), whose dump goes on while the other one writes
+        self._asking = Batch(NETLINK_GENERIC)  # of whoever asks from another thread, and shall not delay a write
         self._lock = threading.RLock()
         self._messages: codec.Messages | None = None
         self._written: set[VirtualServerKey] = set()
+        self._ours: set[VirtualServerKey] = set()  # as of the last read, like the next two
+        self._foreign: set[VirtualServerKey] = set()
         self._foreign_lines: tuple[str, ...] = ()
         self._deletion_order: Sequence[VirtualServerKey] = ()
 
     @property
     def sent(self) -> int:
         """Netlink messages sent since the start."""
-        return self._batch.sent
+        return self._batch.sent + self._listing.sent + self._asking.sent
 
     def read(self) -> Actual[VirtualServerKey, VirtualServer]:
         """The whole table. Raises Unavailable without ip_vs, Busy where others change it all the time."""
@@ -77,6 +85,65 @@ class VirtualServers:
                     return self._sort(services, destinations)
             raise Busy(f"the IPVS table changed during each of {_READ_ATTEMPTS} reads")
 
+    def parts(self, known: Sequence[VirtualServerKey]) -> Iterator[Part[VirtualServerKey, VirtualServer]]:
+        """First the list of all servers, without destinations; then these, a hundred servers at a time.
+
+        One dump for each server, 0.1 ms in the lab kernel: /proc/net/ip_vs costs a tenth of that where there are few,
+        but cannot be read on without starting over (ip_vs_info_array), so ten thousand cost 1 s without a pause.
+        """
+        listed: dict[VirtualServerKey, codec.Service] = {}
+        marks = []
+        for page in self._listing.pages(self._connect(again=True).list_servers()):
+            for service in map(codec.parse_service, page):
+                if service.key is None:
+                    marks.append(service)
+                else:
+                    listed[service.key] = service
+            yield Part()
+        self._remember_order(tuple(listed))
+        self._foreign = foreign = self._judge(listed)
+        self._ours = listed.keys() - foreign
+        self._tell_foreign((*listed.values(), *marks), foreign)
+        for chunk in _chunks(tuple(listed)):
+            yield self._look_at(chunk, listed, foreign)
+        for chunk in _chunks(tuple(self._order_to_add([key for key in known if key not in listed]))):
+            yield self._look_for(chunk)
+
+    def _look_at(
+        self,
+        keys: Iterable[VirtualServerKey],
+        listed: Mapping[VirtualServerKey, codec.Service],
+        foreign: Collection[VirtualServerKey],
+    ) -> Part[VirtualServerKey, VirtualServer]:
+        found: tuple[Servers, Servers] = ({}, {})
+        with self._lock:
+            messages = self._connect()
+            for key in keys:
+                destinations = codec.parse_destinations(self._batch.dump(messages.list_destinations(key)), key)
+                found[key in foreign][key] = _server(listed[key], destinations)
+        return Part(*found)
+
+    def _look_for(self, keys: Iterable[VirtualServerKey]) -> Part[VirtualServerKey, VirtualServer]:
+        """Servers that were not listed. The list goes by position: one deleted while it was made hides another one."""
+        with self._lock:
+            messages = self._connect()
+            gone = [key for key in keys if look(self._batch, messages, key) is None]
+        return Part(gone=gone)
+
+    def _judge(self, listed: Collection[VirtualServerKey]) -> set[VirtualServerKey]:
+        """Which of them are foreign: as at the last read; one that has appeared since is ours where it has a mark."""
+        mine = self._ours | self._written
+        foreign = {key for key in listed if key not in mine}
+        fresh = [key for key in foreign if key not in self._foreign]
+        foreign.difference_update(self._marked(fresh) if fresh else ())
+        if self._excluded:
+            foreign.update(key for key in listed if self._is_excluded(key))
+        return foreign
+
+    def _marked_of_all(self, keys: Sequence[VirtualServerKey]) -> Collection[VirtualServerKey]:
+        owned, vips = set(self._owned()), set(self._vip_addresses())
+        return [key for key in keys if (key.address, key.protocol, key.port) in owned or key.address in vips]
+
     def apply(self, plan: Plan[VirtualServerKey, VirtualServer]) -> dict[VirtualServerKey, Refused]:
         """Adds, then changes, then removes. A server that exists already is adopted: it ends as the plan says.
 
@@ -89,7 +156,7 @@ class VirtualServers:
         refused = {key: Refused("inside --excluded-cidrs") for key in keys if self._is_excluded(key)}
         with self._lock:
             try:
-                write = _Write(self._batch, self._connect())
+                write = Writing(self._batch, self._connect())
             except EdgeError as error:
                 return dict.fromkeys(chain(plan.add, plan.change, plan.remove), Refused(str(error))) | refused
             for key in self._order_to_add(plan.add):
@@ -103,30 +170,52 @@ class VirtualServers:
                     write.remove(key)
             refused |= write.finish()
             self._written.update(key for key in chain(plan.add, plan.change) if key not in refused)
-            self._written.difference_update(key for key in plan.remove if key not in refused)
+            gone = [key for key in plan.remove if key not in refused]
+            self._written.difference_update(gone)
+            self._ours.difference_update(gone)
         return refused
 
     def foreign_lines(self) -> tuple[str, ...]:
-        """Servers that were not ours at the last read, those on firewall marks included, in ipvsadm's notation."""
+        """Servers that were not ours when last looked for, those on firewall marks included, in ipvsadm's notation."""
         return self._foreign_lines
+
+    def look_for_foreign(self) -> None:
+        """Look at the list of servers now, for foreign_lines; no write has to wait for that. Raises EdgeError."""
+        services = [codec.parse_service(each) for each in self._asking.dump(self._connect().list_servers())]
+        self._tell_foreign(services, self._judge([service.key for service in services if service.key is not None]))
+
+    def _tell_foreign(self, services: Iterable[codec.Service], foreign: Collection[VirtualServerKey]) -> None:
+        lines = []
+        for service in services:
+            if service.key is None:
+                lines.append(notation.mark_text(service))
+            elif service.key in foreign:
+                lines.append(notation.server_text(service.key, service.scheduler, service.flags, service.timeout))
+        self._foreign_lines = tuple(sorted(lines))
 
     def connections(
         self, keys: Iterable[VirtualServerKey]
     ) -> dict[VirtualServerKey, dict[DestinationKey, codec.Connections]]:
         """Live counters of just these servers, one dump each; a server that is gone has none. Raises EdgeError."""
+        found = {}
         with self._lock:
-            look = _Write(self._batch, self._connect())
-            return {key: {where: counters for where, _, counters in look.destinations(key)} for key in keys}
+            messages = self._connect()
+            for key in keys:
+                family = family_of(key.address)
+                answers = [
+                    codec.parse_connections(each, family) for each in self._batch.dump(messages.list_destinations(key))
+                ]
+                found[key] = {where: counters for where, _, counters in answers}
+        return found
 
     def statistics(self) -> dict[VirtualServerKey, codec.Statistics]:
         """Traffic counters of every server, ours or not. Raises EdgeError."""
-        with self._lock:
-            found = {}
-            for payload in self._batch.dump(self._connect().list_servers()):
-                key, counters = codec.parse_service(payload).key, codec.parse_statistics(payload)
-                if key is not None and counters is not None:
-                    found[key] = counters
-            return found
+        found = {}
+        for payload in self._asking.dump(self._connect().list_servers()):
+            key, counters = codec.parse_service(payload).key, codec.parse_statistics(payload)
+            if key is not None and counters is not None:
+                found[key] = counters
+        return found
 
     def set_timeouts(self, tcp: int = 0, tcp_fin: int = 0, udp: int = 0) -> None:
         """Seconds that idle connections live, for the whole node (S10.03); 0 keeps the kernel's. Raises EdgeError."""
@@ -153,7 +242,8 @@ class VirtualServers:
         return number == 0
 
     def close(self) -> None:
-        self._batch.close()
+        for batch in (self._batch, self._listing, self._asking):
+            batch.close()
 
     def _connect(self, again: bool = False) -> codec.Messages:
         """again: ask for the family's number anew, which differs after ip_vs was unloaded and loaded."""
@@ -186,150 +276,30 @@ class VirtualServers:
         owned, vips = set(self._owned()), set(self._vip_addresses())
         ours: Servers = {}
         foreign: Servers = {}
-        lines = []
         for service in services:
             key = service.key
             if key is None:
-                lines.append(notation.mark_text(service))
                 continue
             mine = (key.address, key.protocol, key.port) in owned or key.address in vips or key in self._written
-            server = VirtualServer(service.scheduler, service.flags, service.timeout, destinations[key])
-            if mine and not self._is_excluded(key):
-                ours[key] = server
-            else:
-                foreign[key] = server
-                lines.append(notation.server_text(key, server.scheduler, server.flags, server.timeout))
-        self._foreign_lines = tuple(sorted(lines))
-        # `ipvsadm -C` deletes in the order in which the table is listed: the last full list tells it, not an empty one.
-        if len(destinations) >= len(self._deletion_order) // 2:
-            self._deletion_order = tuple(destinations)
+            side = ours if mine and not self._is_excluded(key) else foreign
+            side[key] = _server(service, destinations[key])
+        self._ours, self._foreign = set(ours), set(foreign)
+        self._tell_foreign(services, foreign)
+        self._remember_order(tuple(destinations))
         return Actual(ours, foreign)
 
+    def _remember_order(self, listed: Sequence[VirtualServerKey]) -> None:
+        """`ipvsadm -C` deletes in the order in which the table is listed: the last full list tells it."""
+        if len(listed) >= len(self._deletion_order) // 2:
+            self._deletion_order = listed
 
-class _Write:
-    """One plan on its way into the kernel. What the kernel holds may differ from what the plan says it holds: such
-    servers are looked at and written once more; what fails then is refused.
-    """
 
-    def __init__(self, batch: Batch, messages: codec.Messages) -> None:
-        self._batch = batch
-        self._messages = messages
-        self._pending: list[bytes] = []
-        self._about: list[tuple[VirtualServerKey, int, DestinationKey | None]] = []
-        self._wanted: dict[VirtualServerKey, VirtualServer] = {}
-        self._surprises: dict[VirtualServerKey, VirtualServer] = {}
-        self._refused: dict[VirtualServerKey, Refused] = {}
-        self._second_look = False
-        self._packed: tuple[Mapping[DestinationKey, Destination] | None, list[tuple[DestinationKey, bytes]]] = (
-            None,
-            [],
-        )
+def _server(service: codec.Service, destinations: codec.Destinations) -> VirtualServer:
+    return VirtualServer(service.scheduler, service.flags, service.timeout, destinations)
 
-    def add(self, key: VirtualServerKey, server: VirtualServer) -> None:
-        self._wanted[key] = server
-        self._queue(self._messages.server(codec.NEW_SERVICE, key, server), key, codec.NEW_SERVICE, None)
-        name = codec.server_key(key)
-        for where, packed in self._pack(server.destinations):
-            self._queue(self._messages.pair(codec.NEW_DEST, name, packed), key, codec.NEW_DEST, where)
 
-    def change(self, key: VirtualServerKey, old: VirtualServer, new: VirtualServer) -> None:
-        self._wanted[key] = new
-        if old[:3] != new[:3]:
-            self._queue(self._messages.server(codec.SET_SERVICE, key, new), key, codec.SET_SERVICE, None)
-        if old.destinations is new.destinations:
-            return
-        name, pair = codec.server_key(key), self._messages.pair
-        for where, wanted in new.destinations.items():
-            present = old.destinations.get(where)
-            if present != wanted:
-                command = codec.NEW_DEST if present is None else codec.SET_DEST
-                self._queue(pair(command, name, codec.target(where, wanted)), key, command, where)
-        for where in old.destinations:
-            if where not in new.destinations:
-                self._queue(pair(codec.DEL_DEST, name, codec.target_key(where)), key, codec.DEL_DEST, where)
-
-    def remove(self, key: VirtualServerKey) -> None:
-        self._queue(self._messages.delete(key), key, codec.DEL_SERVICE, None)
-
-    def finish(self) -> dict[VirtualServerKey, Refused]:
-        self._send()
-        self._second_look = True
-        for key, wanted in self._surprises.items():
-            self._refused.pop(key, None)
-            try:
-                present = self._look(key)
-            except (EdgeError, ValueError) as error:
-                self._refused[key] = Refused(str(error))
-                continue
-            if present is None:
-                self.add(key, wanted)
-            else:
-                self.change(key, present, wanted)
-        self._send()
-        return self._refused
-
-    def destinations(self, key: VirtualServerKey) -> Iterable[tuple[DestinationKey, Destination, codec.Connections]]:
-        family = 4 if len(key.address) == 4 else 6
-        answers = self._batch.dump(self._messages.list_destinations(key))
-        return (codec.parse_connections(each, family) for each in answers)
-
-    def _look(self, key: VirtualServerKey) -> VirtualServer | None:
-        try:
-            service = codec.parse_service(self._batch.request(self._messages.get_server(key))[0])
-        except NetlinkError as error:
-            if error.errno == ESRCH:
-                return None
-            raise
-        present = {where: destination for where, destination, _ in self.destinations(key)}
-        return VirtualServer(service.scheduler, service.flags, service.timeout, present)
-
-    def _pack(self, destinations: Mapping[DestinationKey, Destination]) -> list[tuple[DestinationKey, bytes]]:
-        """Frontends of one Service port follow each other and share one mapping: packed once for all of them."""
-        if self._packed[0] is not destinations:
-            packed = [(where, codec.target(where, destination)) for where, destination in destinations.items()]
-            self._packed = destinations, packed
-        return self._packed[1]
-
-    def _queue(self, message: bytes, key: VirtualServerKey, command: int, where: DestinationKey | None) -> None:
-        self._pending.append(message)
-        self._about.append((key, command, where))
-        if len(self._pending) >= _AT_ONCE:
-            self._send()
-
-    def _send(self) -> None:
-        for index, number in self._batch.send(self._pending).items():
-            key, command, where = self._about[index]
-            if key not in self._refused:
-                self._failed(key, command, where, number)
-        self._pending, self._about = [], []
-
-    def _failed(self, key: VirtualServerKey, command: int, where: DestinationKey | None, number: int) -> None:
-        """What one answer means (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_genl_set_cmd).
-
-        ESRCH: the server is not there. ENOENT: the scheduler is not there, or the destination. EEXIST: it is there.
-        """
-        if command in (codec.NEW_SERVICE, codec.SET_SERVICE) and number == ENOENT:
-            name = self._wanted[key].scheduler
-            reason = f"this kernel has no IPVS scheduler {name} (module ip_vs_{name})"
-            self._refused[key] = Refused(reason, missing=True)
-        elif (command == codec.DEL_SERVICE and number in (ESRCH, ENOENT)) or (
-            command == codec.DEL_DEST and number == ENOENT
-        ):
-            return
-        elif number in (EEXIST, ENOENT, ESRCH) and command != codec.DEL_SERVICE and not self._second_look:
-            self._surprises[key] = self._wanted[key]
-        else:
-            self._refused[key] = Refused(f"{self._words(key, command, where)}: {error_text(number)}")
-
-    def _words(self, key: VirtualServerKey, command: int, where: DestinationKey | None) -> str:
-        if command == codec.DEL_SERVICE:
-            return f"-D {notation.key_text(key)}"
-        server = self._wanted[key]
-        if where is None:
-            return notation.server_text(key, server.scheduler, server.flags, server.timeout)
-        if command == codec.DEL_DEST:
-            return f"-d {notation.key_text(key)} -r {endpoint_text(where.address, where.port)}"
-        return notation.destination_text(key, where, server.destinations[where])
+def _chunks(keys: Sequence[VirtualServerKey]) -> Iterator[Sequence[VirtualServerKey]]:
+    return (keys[first : first + _A_PART] for first in range(0, len(keys), _A_PART))
 
 
 def _read_table() -> bytes:

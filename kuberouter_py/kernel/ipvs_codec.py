@@ -12,9 +12,11 @@ import socket
 import struct
 import sys
 from binascii import unhexlify
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from kuberouter_py.kernel import netlink
+from kuberouter_py.kernel.generic_netlink import generic_header
 from kuberouter_py.model.kernel import (
     PERSISTENT,
     Destination,
@@ -23,6 +25,7 @@ from kuberouter_py.model.kernel import (
     Protocol,
     VirtualServer,
     VirtualServerKey,
+    family_of,
 )
 
 VERSION = 1
@@ -35,6 +38,8 @@ _TIMEOUT_TCP, _TIMEOUT_TCP_FIN, _TIMEOUT_UDP = 4, 5, 6
 _AF, _PROTOCOL, _ADDR, _PORT, _FWMARK, _SCHEDULER, _FLAGS, _TIMEOUT, _NETMASK = 1, 2, 3, 4, 5, 6, 7, 8, 9  # IPVS_SVC_*
 _PE_NAME, _STATS64 = 11, 12
 _ACTIVE, _INACTIVE, _PERSIST, _DEST_AF = 7, 8, 9, 11  # IPVS_DEST_ATTR_*; address 1, port 2
+
+_new = tuple.__new__
 
 _HASHED = 0x0002  # the kernel's own flag: "is in the table"
 ONE_PACKET = 0x0004  # of other people's servers; nothing of ours sets it
@@ -110,7 +115,7 @@ class Messages:
         self._heads: dict[tuple[int, int], bytes] = {}
 
     def make(self, command: int, *parts: bytes, flags: int = 0) -> bytes:
-        return netlink.message(self.family, flags, netlink.generic_header(command, VERSION), *parts)
+        return netlink.message(self.family, flags, generic_header(command, VERSION), *parts)
 
     def server(self, command: int, key: VirtualServerKey, server: VirtualServer) -> bytes:
         """NEW_SERVICE or SET_SERVICE. Every flag is set or cleared as the value says."""
@@ -227,6 +232,31 @@ def parse_connections(payload: memoryview, family: int) -> tuple[DestinationKey,
         raise ValueError(f"an IPVS destination without attribute {missing}") from None
 
 
+# What every kernel tells first of a destination: address, port, forwarding method and weight, each behind its header.
+_ROW = struct.Struct("=8xI16sI2sxxIIII")
+_ROW_HEADS = tuple(struct.unpack("=I", struct.pack("=HH", *head))[0] for head in ((20, 1), (6, 2), (8, 3), (8, 4)))
+
+
+def parse_destinations(answers: Iterable[memoryview], server: VirtualServerKey) -> dict[DestinationKey, Destination]:
+    """All answers to GET_DEST of that server, without counters. Raises ValueError for bytes that are none."""
+    size, family = len(server.address), family_of(server.address)
+    values: dict[int, Destination] = {}
+    found: dict[DestinationKey, Destination] = {}
+    for payload in answers:
+        if len(payload) >= _ROW.size:
+            head1, address, head2, port, head3, method, head4, weight = _ROW.unpack_from(payload)
+            # A masqueraded one has its server's family; only tunnels may cross.
+            if (head1, head2, head3, head4) == _ROW_HEADS and not method & 7:
+                value = values.get(weight)
+                if value is None:
+                    value = values[weight] = Destination(weight)
+                found[_new(DestinationKey, (address[:size], int.from_bytes(port, "big")))] = value
+                continue
+        key, value, _ = parse_connections(payload, family)
+        found[key] = value
+    return found
+
+
 def parse_statistics(payload: memoryview) -> Statistics | None:
     """The counters in one answer to GET_SERVICE; None where the kernel tells none (before Linux 4.0)."""
     stats = _inside(payload, _SERVICE).get(_STATS64)
@@ -267,8 +297,6 @@ def _forwarding(method: int) -> Forwarding:
 _FORWARDINGS = {b"Tunnel": Forwarding.TUNNEL, b"Route": Forwarding.DIRECT_ROUTE}
 _SERVERS = re.compile(rb"\n(?=\w)")
 _NAMES = {b"TCP": Protocol.TCP, b"UDP": Protocol.UDP, b"SCTP": Protocol.SCTP}
-
-_new = tuple.__new__
 
 Destinations = dict[DestinationKey, Destination]
 

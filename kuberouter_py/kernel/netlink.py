@@ -225,6 +225,25 @@ class Batch:
                     continue
         raise Busy(f"netlink dump of protocol {self._protocol} was interrupted {_DUMP_ATTEMPTS} times by changes")
 
+    def pages(self, request: bytes) -> Iterator[list[memoryview]]:
+        """A dump one piece (up to 32 KiB) at a time; the kernel looks at the next piece when it is asked for.
+
+        Until the last one the socket can do nothing else: it has to be one that nobody else uses. What changes
+        meanwhile may be missed or told twice. Raises NetlinkError, Busy, Unavailable.
+        """
+        number, ended = 0, False
+        try:
+            while not ended:
+                with self._lock:
+                    answers: list[memoryview] = []
+                    number = number or self._begin(request, NLM_F_DUMP)
+                    ended, _ = self._take(number, answers)
+                if answers:
+                    yield answers
+        finally:
+            if not ended:
+                self.close()
+
     # -- one exchange; all of this under the lock --
 
     def _socket(self) -> socket.socket:
@@ -288,6 +307,18 @@ class Batch:
                     return
 
     def _ask(self, request: bytes, flag: int) -> list[memoryview]:
+        number = self._begin(request, flag)
+        answers: list[memoryview] = []
+        ended = interrupted = False
+        while not ended:
+            ended, changed = self._take(number, answers)
+            interrupted = interrupted or changed
+        if interrupted:
+            raise _Interrupted
+        return answers
+
+    def _begin(self, request: bytes, flag: int) -> int:
+        """Send it; the sequence number of its answers."""
         channel = self._socket()
         number = self._take_sequence(1)
         data = bytearray(request)
@@ -295,42 +326,38 @@ class Batch:
         _FLAGS.pack_into(data, 6, _FLAGS.unpack_from(data, 6)[0] | flag)
         try:
             channel.send(data)
-            self._sent += 1
-            return self._collect(channel, number)
-        except NetlinkError:
-            raise
         except OSError as error:
-            raise Busy(f"netlink protocol {self._protocol}: {error.strerror}") from error
+            raise self._busy(error) from error
+        self._sent += 1
+        return number
 
-    def _collect(self, channel: socket.socket, number: int) -> list[memoryview]:
-        answers: list[memoryview] = []
-        interrupted = False
-        while True:
-            for kind, flags, sequence, payload in self._receive(channel, keep=True):
-                if sequence != number:
-                    continue
-                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
-                if kind in (NLMSG_ERROR, NLMSG_DONE):
-                    code = -_ERROR.unpack_from(payload)[0] if len(payload) >= 4 else 0
-                    if code:
-                        raise NetlinkError(code, f"netlink protocol {self._protocol}")
-                    if interrupted:
-                        raise _Interrupted
-                    return answers
+    def _busy(self, error: OSError) -> Busy:
+        return Busy(f"netlink protocol {self._protocol}: {error.strerror}")
+
+    def _take(self, number: int, answers: list[memoryview]) -> tuple[bool, bool]:
+        """One datagram's answers; whether it was the last, and whether a change interrupted the dump."""
+        ended = interrupted = False
+        try:
+            datagram = self._receive(self._socket(), keep=True)
+        except OSError as error:
+            raise self._busy(error) from error
+        for kind, flags, sequence, payload in datagram:
+            if sequence != number:
+                continue
+            interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
+            if kind in (NLMSG_ERROR, NLMSG_DONE):
+                code = -_ERROR.unpack_from(payload)[0] if len(payload) >= 4 else 0
+                if code:
+                    raise NetlinkError(code, f"netlink protocol {self._protocol}")
+                ended = True
+            else:
                 answers.append(payload)
+        return ended, interrupted
 
     def _receive(self, channel: socket.socket, keep: bool = False) -> Iterator[tuple[int, int, int, memoryview]]:
-        """One datagram as (type, flags, sequence, payload). keep: payloads outlive the next call."""
+        """One datagram as (type, flags, sequence, payload). keep: payloads outlive the next call. Raises OSError."""
         size = channel.recv_into(self._buffer)
-        data = memoryview(bytes(memoryview(self._buffer)[:size]) if keep else self._buffer)
-        offset = 0
-        while offset + 16 <= size:
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            if length < 16 or offset + length > size:
-                return
-            if kind not in (NLMSG_NOOP, NLMSG_OVERRUN):
-                yield kind, flags, sequence, data[offset + 16 : offset + length]
-            offset += (length + 3) & ~3
+        return _messages(memoryview(bytes(memoryview(self._buffer)[:size]) if keep else self._buffer), size)
 
     def _take_sequence(self, count: int) -> int:
         """The first of `count` numbers in a row; never across the 32-bit end, and never 0."""
@@ -339,6 +366,18 @@ class Batch:
         first = self._sequence + 1
         self._sequence += count
         return first
+
+
+def _messages(data: memoryview, size: int) -> Iterator[tuple[int, int, int, memoryview]]:
+    """(type, flags, sequence, payload) of each message in a datagram of that size."""
+    offset = 0
+    while offset + 16 <= size:
+        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
+        if length < 16 or offset + length > size:
+            return
+        if kind not in (NLMSG_NOOP, NLMSG_OVERRUN):
+            yield kind, flags, sequence, data[offset + 16 : offset + length]
+        offset += (length + 3) & ~3
 
 
 def _end_of_batch(messages: Sequence[bytes], first: int, most: int) -> int:
@@ -366,34 +405,3 @@ def _connect(protocol: int, strict: bool) -> socket.socket:
         channel.close()
         raise
     return channel
-
-
-# -- Generic netlink ---------------------------------------------------------------------------------------------------
-
-_GENL_ID_CTRL = 16
-_CTRL_CMD_GETFAMILY = 3
-_CTRL_ATTR_FAMILY_ID, _CTRL_ATTR_FAMILY_NAME = 1, 2
-_GENERIC = struct.Struct("=BBH")  # command, version, reserved
-
-
-def generic_header(command: int, version: int) -> bytes:
-    """struct genlmsghdr."""
-    return _GENERIC.pack(command, version, 0)
-
-
-def generic_family(batch: Batch, name: str, module: str) -> int:
-    """The message type of a generic netlink family. Asking makes the kernel load its module where it can.
-
-    Raises Unavailable, naming the module, where there is none.
-    """
-    ask = message(_GENL_ID_CTRL, 0, generic_header(_CTRL_CMD_GETFAMILY, 1), text(_CTRL_ATTR_FAMILY_NAME, name))
-    try:
-        answers = batch.request(ask)
-    except NetlinkError as error:
-        raise Unavailable(
-            f"this kernel offers no {name}: {error_text(error.errno)}; on the host, try: modprobe {module}"
-        ) from error
-    found = attributes(answers[0], 4).get(_CTRL_ATTR_FAMILY_ID) if answers else None
-    if found is None:
-        raise Unavailable(f"this kernel's answer for {name} has no family number; on the host, try: modprobe {module}")
-    return int(struct.unpack("=H", found)[0])

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kuberouter_py.kernel import netlink
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError, generic_family
+from kuberouter_py.kernel.generic_netlink import generic_family
+from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.ports import Busy, Unavailable
 
 Reply = tuple[int, int, int, bytes]  # type, flags, sequence, payload

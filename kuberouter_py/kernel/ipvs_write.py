@@ -1,0 +1,141 @@
+"""One plan on its way into IPVS: the messages, in which order, and what each answer means for its server.
+
+What is ours, and reading, is ipvs.py's; bytes are ipvs_codec.py's, words ipvs_notation.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from errno import EEXIST, ENOENT, ESRCH
+
+from kuberouter_py.kernel import ipvs_codec as codec
+from kuberouter_py.kernel import ipvs_notation as notation
+from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
+from kuberouter_py.model.kernel import Destination, DestinationKey, VirtualServer, VirtualServerKey
+from kuberouter_py.model.notation import endpoint_text
+from kuberouter_py.ports import EdgeError, Refused
+
+_AT_ONCE = 4000  # messages in memory before they are sent
+
+
+class Writing:
+    """One plan on its way into the kernel. What the kernel holds may differ from what the plan says it holds: such
+    servers are looked at and written once more; what fails then is refused.
+    """
+
+    def __init__(self, batch: Batch, messages: codec.Messages) -> None:
+        self._batch = batch
+        self._messages = messages
+        self._pending: list[bytes] = []
+        self._about: list[tuple[VirtualServerKey, int, DestinationKey | None]] = []
+        self._wanted: dict[VirtualServerKey, VirtualServer] = {}
+        self._surprises: dict[VirtualServerKey, VirtualServer] = {}
+        self._refused: dict[VirtualServerKey, Refused] = {}
+        self._second_look = False
+        self._packed: tuple[Mapping[DestinationKey, Destination] | None, list[tuple[DestinationKey, bytes]]] = (
+            None,
+            [],
+        )
+
+    def add(self, key: VirtualServerKey, server: VirtualServer) -> None:
+        self._wanted[key] = server
+        self._queue(self._messages.server(codec.NEW_SERVICE, key, server), key, codec.NEW_SERVICE, None)
+        name = codec.server_key(key)
+        for where, packed in self._pack(server.destinations):
+            self._queue(self._messages.pair(codec.NEW_DEST, name, packed), key, codec.NEW_DEST, where)
+
+    def change(self, key: VirtualServerKey, old: VirtualServer, new: VirtualServer) -> None:
+        self._wanted[key] = new
+        if old[:3] != new[:3]:
+            self._queue(self._messages.server(codec.SET_SERVICE, key, new), key, codec.SET_SERVICE, None)
+        if old.destinations is new.destinations:
+            return
+        name, pair = codec.server_key(key), self._messages.pair
+        for where, wanted in new.destinations.items():
+            present = old.destinations.get(where)
+            if present != wanted:
+                command = codec.NEW_DEST if present is None else codec.SET_DEST
+                self._queue(pair(command, name, codec.target(where, wanted)), key, command, where)
+        for where in old.destinations:
+            if where not in new.destinations:
+                self._queue(pair(codec.DEL_DEST, name, codec.target_key(where)), key, codec.DEL_DEST, where)
+
+    def remove(self, key: VirtualServerKey) -> None:
+        self._queue(self._messages.delete(key), key, codec.DEL_SERVICE, None)
+
+    def finish(self) -> dict[VirtualServerKey, Refused]:
+        self._send()
+        self._second_look = True
+        for key, wanted in self._surprises.items():
+            self._refused.pop(key, None)
+            try:
+                present = look(self._batch, self._messages, key)
+            except (EdgeError, ValueError) as error:
+                self._refused[key] = Refused(str(error))
+                continue
+            if present is None:
+                self.add(key, wanted)
+            else:
+                self.change(key, present, wanted)
+        self._send()
+        return self._refused
+
+    def _pack(self, destinations: Mapping[DestinationKey, Destination]) -> list[tuple[DestinationKey, bytes]]:
+        """Frontends of one Service port follow each other and share one mapping: packed once for all of them."""
+        if self._packed[0] is not destinations:
+            packed = [(where, codec.target(where, destination)) for where, destination in destinations.items()]
+            self._packed = destinations, packed
+        return self._packed[1]
+
+    def _queue(self, message: bytes, key: VirtualServerKey, command: int, where: DestinationKey | None) -> None:
+        self._pending.append(message)
+        self._about.append((key, command, where))
+        if len(self._pending) >= _AT_ONCE:
+            self._send()
+
+    def _send(self) -> None:
+        for index, number in self._batch.send(self._pending).items():
+            key, command, where = self._about[index]
+            if key not in self._refused:
+                self._failed(key, command, where, number)
+        self._pending, self._about = [], []
+
+    def _failed(self, key: VirtualServerKey, command: int, where: DestinationKey | None, number: int) -> None:
+        """What one answer means (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_genl_set_cmd).
+
+        ESRCH: the server is not there. ENOENT: the scheduler is not there, or the destination. EEXIST: it is there.
+        """
+        if command in (codec.NEW_SERVICE, codec.SET_SERVICE) and number == ENOENT:
+            name = self._wanted[key].scheduler
+            reason = f"this kernel has no IPVS scheduler {name} (module ip_vs_{name})"
+            self._refused[key] = Refused(reason, missing=True)
+        elif (command == codec.DEL_SERVICE and number in (ESRCH, ENOENT)) or (
+            command == codec.DEL_DEST and number == ENOENT
+        ):
+            return
+        elif number in (EEXIST, ENOENT, ESRCH) and command != codec.DEL_SERVICE and not self._second_look:
+            self._surprises[key] = self._wanted[key]
+        else:
+            self._refused[key] = Refused(f"{self._words(key, command, where)}: {error_text(number)}")
+
+    def _words(self, key: VirtualServerKey, command: int, where: DestinationKey | None) -> str:
+        if command == codec.DEL_SERVICE:
+            return f"-D {notation.key_text(key)}"
+        server = self._wanted[key]
+        if where is None:
+            return notation.server_text(key, server.scheduler, server.flags, server.timeout)
+        if command == codec.DEL_DEST:
+            return f"-d {notation.key_text(key)} -r {endpoint_text(where.address, where.port)}"
+        return notation.destination_text(key, where, server.destinations[where])
+
+
+def look(batch: Batch, messages: codec.Messages, key: VirtualServerKey) -> VirtualServer | None:
+    """The server as it is now; None where there is none. Raises EdgeError."""
+    try:
+        service = codec.parse_service(batch.request(messages.get_server(key))[0])
+    except NetlinkError as error:
+        if error.errno == ESRCH:
+            return None
+        raise
+    answers = batch.dump(messages.list_destinations(key))
+    return VirtualServer(service.scheduler, service.flags, service.timeout, codec.parse_destinations(answers, key))
