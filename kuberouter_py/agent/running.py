@@ -16,12 +16,13 @@ import structlog
 
 from kuberouter_py import __version__
 from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.agent.once import log_cleanup
 from kuberouter_py.agent.source import Source, kinds_of_services, node_name
 from kuberouter_py.agent.telling import FIRST_SYNC, Telling
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.runner import Runner
+from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
 from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
-from kuberouter_py.kernel.monitor import VIP_LINK_NEWS, Monitor
+from kuberouter_py.kernel.monitor import PORT_NEWS, VIP_LINK_NEWS, Monitor
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.names import VIP_LINK
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
@@ -30,8 +31,8 @@ from kuberouter_py.ports import EdgeError
 
 log = structlog.get_logger(__name__)
 
-# What kernel news may have touched: the tables of our VIP link.
-VIP_TABLES = ("links", "addresses", "routes")
+# What kernel news may have touched. A port that comes may bear the name of one that went, without hairpin mode.
+NEWS_OF = {VIP_LINK_NEWS: ("links", "addresses", "routes"), PORT_NEWS: ("bridge ports",)}
 
 
 def run_agent(config: Config) -> int:
@@ -53,6 +54,11 @@ class Agent:
         self._node = node_name(config)
         self._ended = threading.Event()
         self._died = ""
+        self._timeouts: Sequence[float] = (  # still to be set
+            config.service_tcp_timeout,
+            config.service_tcpfin_timeout,
+            config.service_udp_timeout,
+        )
         self._threads: list[threading.Thread] = []
         self._source = Source(config, kinds_of_services(self._node) if config.run_service_proxy else ())
         self._edges = ServicesEdges(config)
@@ -111,7 +117,6 @@ class Agent:
         self._source.start()
         if not self._wait_for_caches():
             return 0 if self._ended.is_set() else 1
-        self._set_timeouts()
         self._monitor.open()  # before the first look at the node, so that nothing changes unseen
         self._start("kernel news", self._monitor.run)
         self._start("services", self._runner.run)
@@ -119,11 +124,17 @@ class Agent:
         return 0
 
     def _stand_by(self) -> int:
-        """A controller that is switched off is a sync to nothing at start."""
-        outcome = self._controller.cleanup()
-        for (table, key), refused in outcome.refused.items():
-            log.error("not removed", table=table, key=str(key), reason=refused.reason)
-        log.info("service proxy is off; nothing of it is left on the node" if not outcome.failures else "see above")
+        """A controller that is switched off is a sync to nothing at start, until nothing is left."""
+        gc.enable()
+        self._telling.health.dismiss("services")  # no such loop turns
+        delay = RETRY_FIRST
+        while (outcome := self._controller.cleanup()).left_over:
+            log_cleanup(outcome)
+            if self._ended.wait(delay):
+                return 0
+            delay = min(RETRY_LAST, delay * 2)
+        log_cleanup(outcome)
+        log.info("service proxy is off; nothing of it is left on the node")
         self._telling.health.reached(FIRST_SYNC)
         self._ended.wait()
         return 0
@@ -144,16 +155,13 @@ class Agent:
         return True
 
     def _set_timeouts(self) -> None:
-        config = self._config
-        seconds = [
-            int(each)
-            for each in (config.service_tcp_timeout, config.service_tcpfin_timeout, config.service_udp_timeout)
-        ]
-        if any(seconds):
-            try:
-                self._edges.servers.set_timeouts(*seconds)
-            except EdgeError as error:
-                log.error("IPVS timeouts not set", reason=str(error))
+        """S10.03: once, after the first sync that finds an ip_vs."""
+        try:
+            self._edges.servers.set_timeouts(*map(int, self._timeouts))
+        except EdgeError as error:
+            log.warning("IPVS timeouts not set yet", reason=str(error))
+        else:
+            self._timeouts = ()
 
     def _start(self, name: str, loop: Callable[[], None]) -> None:
         def guarded() -> None:
@@ -187,14 +195,16 @@ class Agent:
         self._runner.ring([NODE])
 
     def _kernel_news(self, what: frozenset[str]) -> None:
-        if VIP_LINK_NEWS in what:
-            self._runner.ask_compare(VIP_TABLES)
+        if tables := {table for news in what for table in NEWS_OF.get(news, ())}:
+            self._runner.ask_compare(tables)
         self._runner.ring([NODE])
 
     def _reported(self, report: SyncReport, notes: Sequence[Note]) -> None:
         if report.full and not gc.isenabled():
             gc.freeze()
             gc.enable()
+        if any(self._timeouts):
+            self._set_timeouts()
         self._telling.reported(report, notes)
 
     # -- what may be asked -------------------------------------------------------------------------------------------
