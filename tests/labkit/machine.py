@@ -76,7 +76,8 @@ class Machine:
             path.mkdir(parents=True, exist_ok=True)
             namespaces.bind(f"/proc/thread-self/fd/{descriptor}", str(path))
             os.close(descriptor)
-        namespaces.mount("proc", "/proc")  # last: only the machine's own processes are seen from now on
+        # Last, and by a child: this thread is not in the machine's process namespace, only what it starts is.
+        subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True, close_fds=False)
 
     def end(self) -> None:
         """Kills whatever runs here and gives the namespaces back."""

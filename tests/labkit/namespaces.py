@@ -111,7 +111,7 @@ def drop_name(name: str) -> None:
 
 
 def mount(kind: str, target: str) -> None:
-    """A fresh file system of this kind; /proc is that of the process namespace children are born in."""
+    """A fresh file system of this kind. Of /proc, it is the calling process's own, whatever its children will be in."""
     if _libc.mount(kind.encode(), target.encode(), kind.encode(), 0, None) != 0:
         raise _failure(f"mounting {kind} on {target}")
 

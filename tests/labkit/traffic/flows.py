@@ -138,8 +138,8 @@ class Flow:
         asked = f"lab {next(_numbers)}"
         await self._send(asked.encode() + b"\n")
         while True:
-            answer = json.loads(await self._line())
-            if answer.get("echo") == asked or self.target.protocol == "udp":
+            answer = _json(await self._line())
+            if answer.get("echo", asked) == asked or self.target.protocol == "udp":
                 return _opened(answer)
 
     async def _connect(self) -> None:
@@ -182,8 +182,11 @@ class Flow:
     async def _line(self) -> bytes:
         if self.target.protocol == "udp":
             return await self._loop.sock_recv(self._socket, _LARGEST)
-        while b"\n" not in self._buffer:
+        while not self._buffer or (self._buffer.startswith(b"{") and b"\n" not in self._buffer):
             await self._more()
+        if not self._buffer.startswith(b"{"):  # none of our servers; whatever it says is an answer
+            said, self._buffer = self._buffer, b""
+            return said
         line, self._buffer = self._buffer.split(b"\n", 1)
         return line
 
@@ -255,7 +258,7 @@ def _source(target: Target) -> str | None:
         return None  # no route: connecting will say so
 
 
-def _json(body: str) -> dict[str, Any]:
+def _json(body: str | bytes) -> dict[str, Any]:
     try:
         answer = json.loads(body)
     except ValueError:
