@@ -10,7 +10,7 @@ import structlog
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.source import NoCluster, Source, kinds_of_services, node_name
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Reconciler
+from kuberouter_py.controllers.reconcile import Outcome, Reconciler
 from kuberouter_py.controllers.services.controller import Clocks, ServicesController
 from kuberouter_py.model import notation
 from kuberouter_py.observe.log import configure
@@ -25,13 +25,21 @@ def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
     configure(config.log_format, config.v)
     outcome = _controller(config, ServicesEdges(config), Cache()).cleanup()
+    log_cleanup(outcome)
+    return 1 if outcome.left_over else 0
+
+
+def log_cleanup(outcome: Outcome) -> None:
+    """What it removed, and what it could not."""
     for table, reason in outcome.unread.items():
-        log.error("not looked at", table=table, reason=reason)
+        if table in outcome.lacking:
+            log.info("nothing to look at", table=table, reason=reason)
+        else:
+            log.error("not looked at", table=table, reason=reason)
     for (table, key), refused in outcome.refused.items():
         log.error("not removed", what=notation.key_text(table, key), table=table, reason=refused.reason)
     removed = {table.replace(" ", "_"): counts.removed for table, counts in outcome.tables.items() if counts.removed}
-    log.info("cleaned up", failures=outcome.failures, **removed)
-    return 1 if outcome.failures else 0
+    log.info("cleaned up", failures=outcome.left_over, **removed)
 
 
 class Planned(NamedTuple):

@@ -40,15 +40,23 @@ NOTHING = Share((), {})
 
 @dataclass
 class Outcome:
-    """What one call wrote. unread: tables whose state could not be read, with the reason."""
+    """What one call wrote. unread: tables whose state could not be read, with the reason; lacking: those of them that
+    this node never had at all, so that nothing can be in them.
+    """
 
     tables: dict[str, TableCounts] = field(default_factory=dict)
     refused: dict[tuple[str, Any], Refused] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
+    lacking: frozenset[str] = frozenset()
 
     @property
     def failures(self) -> int:
         return len(self.refused) + len(self.unread)
+
+    @property
+    def left_over(self) -> int:
+        """Failures of a call that took everything away: what a node lacks holds nothing of ours."""
+        return len(self.refused) + len(self.unread.keys() - self.lacking)
 
 
 class _State:
@@ -157,9 +165,15 @@ def _note(key: Any, value: Any, mirror: dict[Any, Any], other: dict[Any, Any]) -
 
 
 class Reconciler:
-    """tables: in the order in which they grow; they shrink in the reverse (DESIGN 4)."""
+    """tables: in the order in which they grow; they shrink in the reverse (DESIGN 4).
 
-    def __init__(self, tables: Sequence[Table[Any, Any]]) -> None:
+    leaning: table -> those whose content has to stand before anything is added to it. Where such a table refuses all
+    that is wanted of it (a lock that is held, a module that is missing), the additions wait for a better moment.
+    """
+
+    def __init__(self, tables: Sequence[Table[Any, Any]], leaning: Mapping[str, Collection[str]] | None = None) -> None:
+        self._leaning = leaning or {}
+        self._early: set[str] = set()  # tables whose additions wait
         self._order = [table.name for table in tables]
         self._states = {table.name: _State(table) for table in tables}
         self._shares: dict[Owner, Share] = {}
@@ -236,6 +250,7 @@ class Reconciler:
             except EdgeError as error:
                 state.fail(error)
             dirty[name] = state.wanted.keys() | state.actual.keys()
+            self._early.discard(name)  # all of it comes up again
         return dirty
 
     def read_part(self, name: str) -> tuple[dict[str, set[Any]], bool]:
@@ -278,14 +293,21 @@ class Reconciler:
         server's mark of ownership): those removals wait for the next attempt.
         """
         plans = self.plans(dirty)
-        outcome = Outcome(unread={name: state.unread for name, state in self._states.items() if state.unread})
+        unread = {name: state.unread for name, state in self._states.items() if state.unread}
+        states = self._states
+        lacking = frozenset(name for name in unread if not states[name].known and not states[name].hidden)
+        outcome = Outcome(unread=unread, lacking=lacking)
         for name, keys in dirty.items():
             self._states[name].adopt(keys)
             for key in keys:
                 self._states[name].refused.pop(key, None)
         for name, plan in plans.items():
-            if plan.add or plan.change:
-                self._apply(name, Plan(plan.add, plan.change), outcome)
+            add = plan.add
+            if add and any(self._is_absent(other) for other in self._leaning.get(name, ())):
+                self._early.add(name)
+                add = {}
+            if add or plan.change:
+                self._apply(name, Plan(add, plan.change), outcome)
         in_the_dark = False
         for name in reversed(self._order):
             state, removals = self._states[name], plans[name].remove if name in plans else {}
@@ -294,6 +316,13 @@ class Reconciler:
             state.waits = in_the_dark and (state.waits or bool(removals))
             in_the_dark = in_the_dark or state.hidden
         return outcome
+
+    def _is_absent(self, name: str) -> bool:
+        """Nothing of what is wanted there stands, and not because this node cannot have it for good."""
+        state = self._states[name]
+        if all(reason.missing for reason in state.refused.values()):
+            return False
+        return not any(key in state.actual for key in state.wanted)
 
     def _apply(self, name: str, plan: Plan[Any, Any], outcome: Outcome) -> None:
         state = self._states[name]
@@ -347,7 +376,9 @@ class Reconciler:
 
     def suspect_tables(self) -> set[str]:
         """Tables to read again: something was refused there or put off, or they could not be read."""
-        return {name for name, state in self._states.items() if state.refused or state.unread or state.waits}
+        return self._early | {
+            name for name, state in self._states.items() if state.refused or state.unread or state.waits
+        }
 
     def contested(self) -> dict[Hashable, tuple[Owner, ...]]:
         """Claims with more than one claimant, the one in force first."""

@@ -15,8 +15,8 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Share
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
-from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, decide
-from kuberouter_py.controllers.services.nodestate import LINKS, SYSCTLS, Kernel, node_share
+from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, SERVERS, decide
+from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
 from kuberouter_py.controllers.services.status import History, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
@@ -59,7 +59,10 @@ class ServicesController:
         self._node_name = node_name
         self._cluster = cluster
         self._node_facts = node_facts
-        self._reconciler = Reconciler(tables)
+        # S10.11: no VIP before guard, masquerade and ip_vs: it would swallow its packets, or a process of the node
+        # would answer them.
+        leaning = (CHAINS, SERVERS)
+        self._reconciler = Reconciler(tables, {ADDRESSES: leaning, ROUTES: leaning})
         self._table_names = [table.name for table in tables]
         self._clocks = clocks
         self._on_report = on_report
@@ -354,4 +357,4 @@ def _merged(first: Outcome, second: Outcome) -> Outcome:
     tables = dict(first.tables)
     for name, counts in second.tables.items():
         tables[name] = TableCounts(*(a + b for a, b in zip(tables.get(name, TableCounts()), counts, strict=True)))
-    return Outcome(tables, first.refused | second.refused, second.unread)
+    return Outcome(tables, first.refused | second.refused, second.unread, second.lacking)

@@ -26,7 +26,7 @@ from kuberouter_py.model.kernel import (
     address_text,
 )
 from kuberouter_py.model.names import VIP_LINK, services_set
-from kuberouter_py.ports import Plan, Refused
+from kuberouter_py.ports import Plan, Refused, Unavailable
 from tests.fakes.agent import LINKS, FakeAgent
 from tests.fakes.kernel import FakeKernel, FakeTable
 from tests.fakes.objects import (
@@ -661,3 +661,82 @@ def test_the_path_does_not_matter(events: Sequence[tuple[object, bool]]) -> None
     walked.writes()
     walked.compare()
     assert walked.writes() == []
+
+
+# -- what has to stand before a VIP does -----------------------------------------------------------------------------
+
+
+def _refuse_all(agent: FakeAgent, table: str, reason: str, *, missing: bool = False) -> None:
+    agent.kernel.table(table).refuse = _Everything(Refused(reason, missing))
+
+
+class _Everything(dict[Any, Refused]):
+    """Says the same to whatever is asked."""
+
+    def __init__(self, answer: Refused) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self._answer
+
+
+@pytest.mark.parametrize("table", ["iptables", "virtual servers"])
+def test_no_vip_while_what_it_leans_on_cannot_be_written(table: str) -> None:
+    """S10.11: the xtables lock is held, or there is no ip_vs; all comes when that has passed."""
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    _refuse_all(agent, table, "not now")
+    assert not agent.start()
+    agent.tell(DNS, DNS_PODS)
+    assert routes(agent) == {}
+    assert agent.kernel.addresses == {}
+    assert not agent.controller.retry()
+    assert routes(agent) == {}
+    agent.kernel.table(table).refuse = {}
+    assert agent.controller.retry()
+    assert routes(agent).keys() == {"10.96.0.10", "10.96.0.53"}
+    assert servers(agent).keys() == {"10.96.0.10:80", "10.96.0.53:80"}
+    agent.writes()
+    agent.compare()
+    assert agent.writes() == []
+
+
+def test_one_refused_server_holds_no_other_services_vip_back() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS, DNS_PODS)
+    agent.kernel.table("virtual servers").refuse = {tcp("10.96.0.10"): Refused("no")}
+    assert not agent.start()
+    assert "10.96.0.53" in routes(agent)
+
+
+def test_a_node_without_iptables_for_good_still_gets_its_vips() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    _refuse_all(agent, "iptables", "Couldn't load match `set'", missing=True)
+    assert agent.start()
+    assert routes(agent).keys() == {"10.96.0.10"}
+
+
+def test_vips_that_stand_stay_when_the_lock_is_held_later() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    again = agent.restarted()
+    _refuse_all(again, "iptables", "lock")
+    again.start()
+    assert routes(again).keys() == {"10.96.0.10"}
+    assert again.tell(DNS, DNS_PODS)
+    assert routes(again).keys() == {"10.96.0.10", "10.96.0.53"}
+
+
+def test_cleanup_of_a_node_that_lacks_a_table_leaves_nothing_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """--cleanup where ip_vs was never loaded is no failure; one that cannot be read for another reason is."""
+    agent = FakeAgent(N1)
+    table = agent.kernel.table("virtual servers")
+
+    def lacking() -> Any:
+        raise Unavailable("this kernel offers no IPVS")
+
+    monkeypatch.setattr(table, "read", lacking)
+    outcome = agent.controller.cleanup()
+    assert (outcome.failures, outcome.left_over) == (1, 0)
+    monkeypatch.undo()
+    table.unreadable = "busy"
+    assert FakeAgent(N1, kernel=agent.kernel).controller.cleanup().left_over == 1
