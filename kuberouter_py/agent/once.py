@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 
 from kuberouter_py.agent.edges import Node, ServicesEdges
-from kuberouter_py.agent.source import NoCluster, Source, kinds_of_services, node_name
+from kuberouter_py.agent.source import KINDS_OF_SERVICES, NoCluster, Source, node_name
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler
 from kuberouter_py.controllers.services.controller import Clocks, ServicesController
@@ -58,7 +58,7 @@ def plan(config: Config, _socket: str | None) -> Planned:
         plans = nothing.plans(nothing.read())
         unread = [f"{table}: {refused.reason}" for (table, _key), refused in nothing.standing().items()]
         return Planned(notation.lines(plans), bool(plans), unread)
-    source = Source(config, kinds_of_services(node_name(config)))
+    source = Source(config, KINDS_OF_SERVICES)
     source.start()
     try:
         if not source.wait_synced(config.cache_sync_timeout):

@@ -17,7 +17,7 @@ import structlog
 from kuberouter_py import __version__
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.once import log_cleanup
-from kuberouter_py.agent.source import Source, kinds_of_services, node_name
+from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, node_name
 from kuberouter_py.agent.telling import FIRST_SYNC, Telling
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
@@ -60,7 +60,7 @@ class Agent:
             config.service_udp_timeout,
         )
         self._threads: list[threading.Thread] = []
-        self._source = Source(config, kinds_of_services(self._node) if config.run_service_proxy else ())
+        self._source = Source(config, KINDS_OF_SERVICES if config.run_service_proxy else ())
         self._edges = ServicesEdges(config)
         self._controller = ServicesController(
             config,

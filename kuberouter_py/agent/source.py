@@ -15,7 +15,7 @@ from kuberouter_py.watchers.api import ApiClient
 from kuberouter_py.watchers.api_errors import Conflict
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
-from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, SERVICE_CIDRS, SERVICES, Kind, own_node
+from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, Kind
 from kuberouter_py.watchers.status import WatchStatus
 from kuberouter_py.watchers.watchers import Watchers
 
@@ -29,9 +29,8 @@ def node_name(config: Config) -> str:
     return config.hostname_override or socket.gethostname().lower()
 
 
-def kinds_of_services(node: str) -> tuple[Kind, ...]:
-    """Only what a running controller reads is watched."""
-    return (SERVICES, ENDPOINT_SLICES, own_node(node), SERVICE_CIDRS)
+# Only what a running controller reads is watched. All Nodes: an external address that one of them has is not bound.
+KINDS_OF_SERVICES: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS)
 
 
 class Source:

@@ -69,6 +69,9 @@ class Cache:
     def node(self, name: str) -> Node | None:
         return self.get(Node, ObjectKey("", name))
 
+    def nodes(self) -> Sequence[Node]:
+        return self.list(Node)
+
     def service_cidrs(self) -> Sequence[Cidr]:
         """Of all ServiceCIDR objects, each once; none where the server does not know the kind."""
         return [*dict.fromkeys(cidr for object in self.list(ServiceCidr) for cidr in object.cidrs)]

@@ -17,7 +17,7 @@ from kuberouter_py.model.cluster import EndpointSlice, Node, Service, ServiceCid
 from kuberouter_py.model.kernel import LinkState, Protocol, VirtualServer, VirtualServerKey
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Plan
-from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, SERVICE_CIDRS, SERVICES, own_node
+from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
 from kuberouter_py.watchers.manifest_files import read_manifest
 from tests.fakes.agent import SERVED, FakeAgent
 from tests.fakes.kernel import FakeKernel
@@ -59,7 +59,7 @@ class Scenario:
 
     @cached_property
     def objects(self) -> list[SERVED]:
-        kinds = (SERVICES, ENDPOINT_SLICES, own_node(self.node_name), SERVICE_CIDRS)
+        kinds = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS)
         manifest = read_manifest(self.path.name, self._parts[1], kinds)
         assert manifest.undecodable == [], "scenarios are about decisions; what does not decode at all is not here"
         found = [found.object for found in manifest.found]

@@ -201,6 +201,8 @@ class ServicesController:
             self._links,
             tuple(self._cluster.service_cidrs()),
             missing,
+            [other for other in self._cluster.nodes() if other.key.name != self._node_name],
+            before,
         )
         return before
 

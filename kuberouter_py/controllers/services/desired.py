@@ -91,7 +91,11 @@ def _note(service: Service, reason: str, message: str, *, event: bool = False) -
 def _external_addresses(
     service: Service, family: int, view: NodeView, admission: Admission, notes: list[Note]
 ) -> dict[bytes, bool]:
-    """Served external addresses of the family -> whether the VIP is ours to bind (S2.03, S2.04, S10.05)."""
+    """Served external addresses of the family -> whether the VIP is ours to bind (S2.03, S2.04, S10.05).
+
+    An address of a node is not, of whichever: bound here, another node's would cut this one off from it (K3s' ServiceLB
+    writes every node's address into the status).
+    """
     asked = [(address, "externalIP", admission.refuse_external) for address in service.external_ips]
     asked += [(address, "load-balancer address", admission.refuse_ingress) for address in service.ingress_ips]
     served: dict[bytes, bool] = {}
@@ -102,7 +106,7 @@ def _external_addresses(
             message = f"{what} {address_text(address)} is not served: {reason}"
             notes.append(_note(service, "AddressRefused", message, event=True))
         else:
-            served[address] = address not in view.local
+            served[address] = address not in view.local and address not in view.elsewhere
     return served
 
 

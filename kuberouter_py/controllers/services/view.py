@@ -6,7 +6,7 @@ new and rings what depends on the difference; a Node heartbeat changes nothing h
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kuberouter_py.config import Config
@@ -24,14 +24,17 @@ _INTERNAL_HEADS = ("dummy", "kube", "docker")
 class NodeView:
     """primary: the node's own address by family, the source of routes; absent while the node has none.
 
-    local: every address on a link that is not ours -> the link's name. detector: how local pods are told (S8.02).
+    told: families of which the Node object has an address, or had one. local: every address on a link that is
+    not ours -> the link's name. elsewhere: addresses of the other nodes. detector: how local pods are told (S8.02).
     """
 
     name: str
     zone: str = ""  # label topology.kubernetes.io/zone
     families: tuple[int, ...] = (4,)
     primary: Mapping[int, bytes] = field(default_factory=dict)
+    told: frozenset[int] = frozenset()
     local: Mapping[bytes, str] = field(default_factory=dict)
+    elsewhere: frozenset[bytes] = frozenset()
     nodeport_addresses: tuple[bytes, ...] = ()
     pod_cidrs: tuple[Cidr, ...] = ()
     service_cidrs: tuple[Cidr, ...] = ()
@@ -50,11 +53,20 @@ def node_view(
     links: Sequence[LinkState],
     service_cidrs: tuple[Cidr, ...],
     missing_schedulers: frozenset[str] = frozenset(),
+    others: Iterable[Node] = (),
+    before: NodeView | None = None,
 ) -> NodeView:
-    """node None: not known (yet); then its addresses are guessed from its links, so that ClusterIPs work at once."""
+    """node None: not known (yet); then its addresses are guessed from its links, so that ClusterIPs work at once.
+
+    others: the other nodes. before: the view until now. A Node that loses an address for a moment (kubelet or the cloud
+    provider restarts) keeps it for as long as a link has it, and the family until the Node object goes.
+    """
     local = {address: link.name for link in links if link.name != VIP_LINK for address, _ in link.addresses}
-    said = [*node.internal_ips, *node.external_ips] if node else _guessed(links)
-    primary = _first_of_each_family(said)
+    said = _addresses_of(node) if node else _guessed(links)
+    known = before.told if before and node else frozenset()
+    kept = [before.primary[family] for family in known if before.primary.get(family) in local] if before else []
+    primary = _first_of_each_family([*said, *kept])
+    told = known | set(map(family_of, said)) if node else known
     pod_cidrs = node.pod_cidrs if node else ()
     bridges = _bridges(config, links, pod_cidrs)
     mode = _detect_mode(config, pod_cidrs)
@@ -66,9 +78,11 @@ def node_view(
     return NodeView(
         name=name,
         zone=node.labels.get(ZONE_LABEL, "") if node else "",
-        families=_families(config, primary or _first_of_each_family(_guessed(links))),
+        families=_families(config, told or {*primary, *map(family_of, _guessed(links))}),
         primary=primary,
+        told=told,
         local=local,
+        elsewhere=frozenset(address for other in others for address in _addresses_of(other)),
         nodeport_addresses=_nodeport_addresses(config, primary, links),
         pod_cidrs=pod_cidrs,
         service_cidrs=config.service_cluster_ip_range or service_cidrs,
@@ -79,6 +93,10 @@ def node_view(
         uplinks=tuple(sorted({local[address] for address in primary.values() if address in local})),
         missing_schedulers=missing_schedulers,
     )
+
+
+def _addresses_of(node: Node) -> list[bytes]:
+    return [*node.internal_ips, *node.external_ips]
 
 
 def _guessed(links: Sequence[LinkState]) -> list[bytes]:
@@ -106,9 +124,9 @@ def is_link_local(address: bytes) -> bool:
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
-def _families(config: Config, addresses: Mapping[int, bytes]) -> tuple[int, ...]:
-    """--enable-ipv6 unset: on where the Node has an IPv6 address, or may have once it has any."""
-    ipv6 = config.enable_ipv6 if config.enable_ipv6 is not None else 6 in addresses
+def _families(config: Config, seen: Iterable[int]) -> tuple[int, ...]:
+    """--enable-ipv6 unset: on where the Node has or had an IPv6 address, or may have once it has any."""
+    ipv6 = config.enable_ipv6 if config.enable_ipv6 is not None else 6 in seen
     return ((4,) if config.enable_ipv4 else ()) + ((6,) if ipv6 else ())
 
 

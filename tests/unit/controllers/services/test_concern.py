@@ -34,6 +34,12 @@ def test_an_address_that_comes_or_goes_concerns_who_names_it() -> None:
     assert names(VIEW, before=after) == ({"external"}, set())
 
 
+def test_an_address_that_another_node_gets_or_loses_concerns_who_names_it() -> None:
+    after = replace(VIEW, elsewhere=frozenset({packed("203.0.113.7"), packed("203.0.113.8")}))
+    assert names(after) == ({"external"}, set())
+    assert names(VIEW, before=after) == ({"external"}, set())
+
+
 def test_another_source_concerns_every_route_and_nodeports_first() -> None:
     other = packed("192.168.0.2")
     after = replace(VIEW, primary={4: other}, local={other: "eth0"}, nodeport_addresses=(other,))

@@ -66,6 +66,13 @@ def test_a_node_without_addresses_has_no_primary_yet() -> None:
     assert seen.families == (4,)
 
 
+def test_what_was_only_guessed_is_not_kept_when_the_node_says_otherwise() -> None:
+    guessed = view(None, [LOOPBACK, DUAL])
+    assert guessed.families == (4, 6)
+    told = node_view(Config(), NODE_NAME, node("192.168.0.1"), [LOOPBACK, DUAL], (), before=guessed)
+    assert (primary(told), told.families) == (["192.168.0.1"], (4,))
+
+
 def test_a_node_without_addresses_on_a_host_with_ipv6_serves_both_families_already() -> None:
     assert view(node(), [LOOPBACK, DUAL]).families == (4, 6)
 
