@@ -77,7 +77,7 @@ class Machine:
             namespaces.bind(f"/proc/thread-self/fd/{descriptor}", str(path))
             os.close(descriptor)
         # Last, and by a child: this thread is not in the machine's process namespace, only what it starts is.
-        subprocess.run(["mount", "-t", "proc", "proc", "/proc"], check=True, close_fds=False)
+        subprocess.run(["mount", "--no-mtab", "-t", "proc", "proc", "/proc"], check=True, close_fds=False)
 
     def end(self) -> None:
         """Kills whatever runs here and gives the namespaces back."""

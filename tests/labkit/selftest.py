@@ -169,6 +169,8 @@ def machines(trial: Trial) -> None:
     trial.probe("pod/default/a", "tcp://10.244.2.5:80", "silent")
     world.link("n2", {"loss": "0%"})
     trial.probe("pod/default/a", "tcp://10.244.2.5:80", "open")
+    own = 'test "$(readlink /proc/1/ns/net)" = "$(readlink /proc/self/ns/net)" && test -d /proc/$$'
+    trial.same("own /proc", world.run("node/n1", own, timeout=5), (0, ""))
     status, output = world.run("node/n1", "cat /proc/[0-9]*/cgroup", timeout=5)
     trial.same("the node sees the pod's cgroup", (status, "/poduid-a/" in output), (0, True))
     status, output = world.run("pod/default/a", "curl -s --max-time 2 http://10.244.2.5 || exit 9", timeout=10)
