@@ -1,13 +1,14 @@
-"""`make demo`: three nodes, agents that read a folder of manifests, traffic from a pod, a node and outside, on one
-screen.
+"""`make demo`: three nodes, agents that read a folder of manifests, traffic from a pod, a node and outside.
 
-Runs inside the lab kernel. The exit status is 0 only if every request was answered as it should be, and nothing is left
-after the agents cleaned up.
+All of it on one screen of 100 columns and 50 lines. Runs inside the lab kernel. The exit status is 0 only if every
+request was answered as it should be, and nothing is left after the agents cleaned up.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,17 +28,16 @@ class Request(NamedTuple):
     who: str
     place: str
     url: str
-    what: str
     backends: frozenset[str]
 
 
-WEB = frozenset({"web-1", "web-2", "web-3"})
+WEB, DNS = frozenset({"web-1", "web-2", "web-3"}), frozenset({"dns-1", "dns-2"})
 REQUESTS = (
-    Request("a pod on n1", "pod/shop/client", "http://10.96.0.10:80", "web, its ClusterIP", WEB),
-    Request("a pod on n1", "pod/shop/client", "http://[fd00:10:96::10]:80", "web, IPv6", WEB),
-    Request("a pod on n1", "pod/shop/client", "udp://10.96.0.53:53", "dns, over UDP", frozenset({"dns-1", "dns-2"})),
-    Request("node n1", "node/n1", "http://10.96.0.10:80", "web, from the node itself", WEB),
-    Request("outside host", "outside/client", "http://192.0.2.12:30080", "web, NodePort of n2", WEB),
+    Request("a pod on n1", "pod/shop/client", "http://10.96.0.10:80", WEB),
+    Request("a pod on n1", "pod/shop/client", "http://[fd00:10:96::10]:80", WEB),
+    Request("a pod on n1", "pod/shop/client", "udp://10.96.0.53:53", DNS),
+    Request("node n1", "node/n1", "http://10.96.0.10:80", WEB),
+    Request("outside host", "outside/client", "http://192.0.2.12:30080", WEB),
 )
 TRACES = (
     "ipvsadm -Sn",
@@ -53,7 +53,6 @@ def main() -> int:
     scenario = scenarios.parse(WORLD, Path("demo"))
     world, cluster = parts(scenario)
     play = Play(scenario, world, cluster, MonotonicClock())
-    good = True
     try:
         world.build()
         cluster.start(scenario, world)
@@ -63,7 +62,7 @@ def main() -> int:
         for path in sorted(EXAMPLES.glob("*.yaml")):
             cluster.apply([each for each in yaml.safe_load_all(path.read_text()) if each])
         cluster.settle(WITHIN)
-        _heading("Services", f"daemonset/examples/*.yaml, read by an agent on each of {len(scenario.nodes)} nodes")
+        _heading("Services", "daemonset/examples/*.yaml")
         _show_services(play)
         good = _show_traffic(play)
         _show_node(play)
@@ -71,12 +70,17 @@ def main() -> int:
     finally:
         cluster.stop()
         world.close()
-    print("\neverything was answered as it should be, and nothing is left" if good else "\nNOT as it should be")
+    print("\nEvery request was answered as it should be, and nothing is left." if good else "\nNOT as it should be.")
     return 0 if good else 1
 
 
 def _heading(title: str, more: str = "") -> None:
-    print(f"\n\033[1m{title}\033[0m{'  ' + more if more else ''}")
+    bold, plain = ("\033[1m", "\033[0m") if os.environ.get("LAB_BOLD") else ("", "")
+    print(f"\n{bold}{title}{plain}{'  ' + more if more else ''}")
+
+
+def _row(widths: Sequence[int], *cells: str) -> None:
+    print("  " + "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip())
 
 
 def _show_services(play: Play) -> None:
@@ -90,18 +94,24 @@ def _show_services(play: Play) -> None:
                 for endpoint in piece["endpoints"]
             }
         )
+        addresses = " and ".join(spec["clusterIPs"])
         ports = ", ".join(_port_text(port) for port in spec["ports"])
-        addresses = " ".join(spec["clusterIPs"])
-        print(f"  {namespace + '/' + name:16} {spec['type']:10} {addresses:26} {ports:24} {', '.join(endpoints)}")
+        widths = (15, 9, 0)
+        _row(widths, f"{namespace}/{name}", spec["type"], f"{addresses}, {ports}")
+        _row(widths, "", "", "→ " + ", ".join(endpoints))
 
 
 def _port_text(port: dict[str, Any]) -> str:
-    node_port = f" nodePort {port['nodePort']}" if port.get("nodePort") else ""
-    return f"{port['port']}/{port['protocol']}→{port['targetPort']}{node_port}"
+    node_port = f", port {port['nodePort']} of every node" if port.get("nodePort") else ""
+    return f"port {port['port']}/{port['protocol']}{node_port}"
+
+
+_REQUEST_WIDTHS = (12, 27, 17, 0)
 
 
 def _show_traffic(play: Play) -> bool:
-    _heading("Requests, and which pod answered")
+    _heading("Requests")
+    _row(_REQUEST_WIDTHS, "from", "to", "answered by", "which saw as client")
     answered = [_request(play, each) for each in REQUESTS]
     return all(answered)
 
@@ -119,28 +129,27 @@ def _request(play: Play, request: Request) -> bool:
     try:
         until(play, look, WITHIN)
     except StepFailed:
-        print(f"  FAILED {request.who} → {request.url}: {' '.join(seen)}, not {' '.join(sorted(request.backends))}")
+        _row(_REQUEST_WIDTHS, request.who, request.url, " ".join(seen), f"NOT {' '.join(sorted(request.backends))}")
         return False
-    told = f"({request.what}; they saw {', '.join(sources)})"
-    print(f"  {request.who:12} → {request.url:27} {' '.join(sorted(seen)):18} {told}")
+    _row(_REQUEST_WIDTHS, request.who, request.url, " ".join(sorted(seen)), ", ".join(sources))
     return True
 
 
 def _show_node(play: Play) -> None:
     for title, command in (
-        (f"ipvsadm -Ln on {SEEN_FROM}", "ipvsadm -Ln | tail -n +4"),
+        (f"ipvsadm -Ln on {SEEN_FROM}", "ipvsadm -Ln | tail -n +3"),
         (
             f"ip route show table local dev kube-dummy-if on {SEEN_FROM}",
-            "for f in -4 -6; do ip $f route show table local dev kube-dummy-if; done | grep -v fe80",
+            "for f in -4 -6; do ip $f route show table local dev kube-dummy-if; done | grep src",
         ),
     ):
         _, output = play.world.run(f"node/{SEEN_FROM}", command, timeout=10.0)
         _heading(title)
-        print("\n".join(f"  {line}" for line in output.rstrip().splitlines()))
+        print("\n".join(f"  {line.rstrip()}" for line in output.rstrip().splitlines()))
 
 
 def _show_cleanup(play: Play) -> bool:
-    _heading("kuberouter-py --cleanup on every node", "what is left of ours:")
+    _heading("kuberouter-py --cleanup", "what is left on the node:")
     clean = True
     for node in play.scenario.nodes:
         play.world.agent(node, "cleanup")
