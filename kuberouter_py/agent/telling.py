@@ -90,7 +90,7 @@ class Telling:
         self._proxy.synced(report.started)
         if report.full:
             self.health.reached(FIRST_SYNC)
-        log_sync(report)
+        log_sync(report, bool(notes))
         log_notes(report.controller, notes)
         if self._events:
             self._events.write(notes)

@@ -62,7 +62,10 @@ class Sysctls:
         if current is None:
             return None
         with self._lock:
-            former = self._former.get(key)
+            try:
+                former = self._former.get(key)
+            except EdgeError:  # read() says so; what is decided meanwhile rests on what the kernel says
+                return current
         return former.before if former is not None and former.ours == current else current
 
     def read(self) -> Actual[str, str]:

@@ -51,9 +51,11 @@ def configure(form: Literal["json", "console"] | str, verbosity: int, stream: Te
     root.setLevel(logging.DEBUG if verbosity >= 5 else logging.WARNING)
 
 
-def log_sync(report: SyncReport) -> None:
-    """A line where the sync changed something, failed, or was the first of everything."""
-    if not (report.wrote or report.failures):
+def log_sync(report: SyncReport, news: bool = True) -> None:
+    """A line where the sync changed something or failed. news: it failed in another way than the one before: a refusal
+    that stands is tried again every half a minute, and told once.
+    """
+    if not (report.wrote or (report.failures and news)):
         structlog.get_logger().debug("synced", **_figures(report))
     elif report.failures:
         structlog.get_logger().warning("synced with failures", failures=report.failures, **_figures(report))

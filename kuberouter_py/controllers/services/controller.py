@@ -17,17 +17,18 @@ from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, SERVERS, decide
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
+from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
-from kuberouter_py.controllers.services.status import History, facts, status_of, table_counts
+from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
-from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
-from kuberouter_py.ports import EdgeError, NodeFacts, Plan, ServicesOfCluster, Table
+from kuberouter_py.ports import EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table
 
 NODE = ObjectKey("", "")  # the key that stands for the node itself
 ADDRESS_TAKEN, NOT_DECIDED = "AddressTaken", "NotDecided"
+PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
 SLICE = 200  # keys decided at a time in the background: about 20 ms, so that a rung key need not wait longer
 
 
@@ -70,6 +71,7 @@ class ServicesController:
         self._messages_before = 0
         self._view = NodeView(node_name, families=())
         self._addresses = AddressBook()
+        self._refusals = Refusals(self.owner_of, self._addresses.holders)
         self._schedulers: dict[str, bool] = {DEFAULT: True}
         self._notes: dict[ObjectKey, tuple[Note, ...]] = {}
         self._losers: set[ObjectKey] = set()
@@ -79,6 +81,7 @@ class ServicesController:
         self._compare_seconds = 0.0  # that the slices have taken so far
         self._whole_compare = False  # what is being compared is everything
         self._unseen = ""  # why the node could not be looked at
+        self._begun = False  # the first sync came as far as to decide
         self._history = History()
         self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
 
@@ -89,7 +92,13 @@ class ServicesController:
         with self._lock:
             dirty = self._reconciler.read()
             keys = set(self._cluster.service_keys())
-            self._look_at_node()
+            try:
+                self._look_at_node()
+            except EdgeError as error:  # who we are decides everything: not a byte before that
+                self._unseen = str(error)
+                return self._report(started, 0, Outcome(unread={"node": self._unseen}), (), full=False)
+            self._unseen = ""
+            self._begun = True
             news = self._decide(keys | {NODE}, dirty)
             outcome = self._reconciler.write(dirty)
             # The link exists now, and with it sysctls of its own; and a route may have gone with an address (--vip-
@@ -102,6 +111,8 @@ class ServicesController:
         return self._report(started, len(keys), outcome, news, full=True)
 
     def sync(self, keys: Collection[Hashable]) -> bool:
+        if not self._begun:  # the first sync looks at every key
+            return False
         started = self._clocks.monotonic()
         wanted = {key for key in keys if isinstance(key, ObjectKey)}
         with self._lock:
@@ -129,6 +140,8 @@ class ServicesController:
         self._backlog.add(NODE)  # news of it may have been lost as well
 
     def background(self) -> bool | None:
+        if not self._begun:
+            return None
         if self._compare:
             return self._compare_part(self._compare[0])
         if self._backlog:
@@ -137,6 +150,8 @@ class ServicesController:
         return None
 
     def retry(self) -> bool:
+        if not self._begun:
+            return self.first_sync()
         names = self._reconciler.suspect_tables()
         started = self._clocks.monotonic()
         with self._lock:
@@ -149,16 +164,20 @@ class ServicesController:
 
     def status(self, more_facts: Mapping[str, str], foreign_servers: Sequence[str]) -> ControllerStatus:
         """more_facts: what the caller knows of the edges (iptables flavour)."""
-        with self._lock:
+        if not self._lock.acquire(timeout=PATIENCE):
+            return busy_status(self.name, self._history, more_facts)
+        try:
             numbers = table_counts(self._reconciler, self._services())
             said = {**facts(self._config, self._view), **more_facts}
             notes = [note for notes in self._notes.values() for note in notes]
-            return status_of(self.name, self._history, self._reconciler, numbers, said, notes, tuple(foreign_servers))
+            refused = [(*where, reason, self._refusals.owners(*where)) for where, reason in self._standing().items()]
+            return status_of(self.name, self._history, refused, numbers, said, notes, tuple(foreign_servers))
+        finally:
+            self._lock.release()
 
     def owner_of(self, key: VirtualServerKey) -> ObjectKey | None:
-        """The Service that a virtual server serves."""
-        with self._lock:
-            owner = self._reconciler.owner_of(key)
+        """The Service that a virtual server serves. One look into a mapping: no sync is waited for."""
+        owner = self._reconciler.owner_of(key)
         return owner if isinstance(owner, ObjectKey) else None
 
     def _services(self) -> int:
@@ -323,7 +342,7 @@ class ServicesController:
 
     def _report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note], *, full: bool) -> bool:
         duration = self._clocks.monotonic() - started
-        failures = _failures(outcome)
+        failed = failures(outcome)
         messages = self._messages()
         report = SyncReport(
             controller=self.name,
@@ -333,26 +352,16 @@ class ServicesController:
             keys=keys,
             tables=outcome.tables,
             messages=messages - self._messages_before,
-            failures=failures,
+            failures=failed,
         )
         self._messages_before = messages
-        self._history.add(report, _first_failure(outcome))
-        self._on_report(report, news)
-        return failures == 0
+        self._history.add(report, first_failure(outcome))
+        self._on_report(report, [*news, *self._refusals.news(self._standing())])
+        return failed == 0
 
-
-def _failures(outcome: Outcome) -> int:
-    """What this node lacks altogether (a sysctl that only the first namespace may write) is said, but is no failure."""
-    return len(outcome.unread) + sum(not reason.missing for reason in outcome.refused.values())
-
-
-def _first_failure(outcome: Outcome) -> str:
-    for table, reason in outcome.unread.items():
-        return f"{table}: {reason}"
-    for (table, key), refused in outcome.refused.items():
-        if not refused.missing:
-            return f"{table}: {notation.key_text(table, key)}: {refused.reason}"
-    return ""
+    def _standing(self) -> dict[tuple[str, Any], Refused]:
+        standing = self._reconciler.standing()
+        return {**standing, ("node", None): Refused(self._unseen)} if self._unseen else standing
 
 
 def _merged(first: Outcome, second: Outcome) -> Outcome:

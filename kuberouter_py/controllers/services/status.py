@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +10,14 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.desired import MEMBERS, SERVERS
+from kuberouter_py.controllers.services.refusals import is_failure
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model import notation
+from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import VirtualServer, address_text
 from kuberouter_py.model.names import services_set
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.ports import Refused
 
 
 @dataclass
@@ -73,20 +76,16 @@ def facts(config: Config, view: NodeView) -> dict[str, str]:
     }
 
 
-def status_of(
-    name: str,
-    history: History,
-    reconciler: Reconciler,
-    numbers: Mapping[str, int],
-    said: Mapping[str, str],
-    notes: Iterable[Note],
-    foreign_servers: tuple[str, ...],
-) -> ControllerStatus:
-    standing = reconciler.standing()
-    refused = tuple(
-        (f"{table}: {notation.key_text(table, key)}" if key is not None else table, reason.reason)
-        for (table, key), reason in standing.items()
-    )
+def _what(table: str, key: Any, owners: Sequence[ObjectKey]) -> str:
+    """ "routes: 10.96.0.10 (default/web)"; a table's name alone where all of it is meant."""
+    if key is None:
+        return table
+    named = f" ({', '.join(map(str, owners))})" if owners else ""
+    return f"{table}: {notation.key_text(table, key)}{named}"
+
+
+def busy_status(name: str, history: History, said: Mapping[str, str]) -> ControllerStatus:
+    """While a sync takes long: what is known without waiting for it."""
     return ControllerStatus(
         name=name,
         synced=history.synced,
@@ -94,11 +93,38 @@ def status_of(
         last_duration=history.last_duration,
         last_full_sync=history.last_full_sync,
         syncs=history.syncs,
-        failures=sum(not reason.missing for reason in standing.values()),
+        failures=0,
+        last_error=history.last_error,
+        counts={},
+        notes=(),
+        refused=(),
+        facts={"state": "in the middle of a sync; counts and refusals follow when it is done", **said},
+    )
+
+
+def status_of(
+    name: str,
+    history: History,
+    standing: Iterable[tuple[str, Any, Refused, Sequence[ObjectKey]]],
+    numbers: Mapping[str, int],
+    said: Mapping[str, str],
+    notes: Iterable[Note],
+    foreign_servers: tuple[str, ...],
+) -> ControllerStatus:
+    """standing: what is refused now, as (table, key, why, the Services that it is about)."""
+    refused = [*standing]
+    return ControllerStatus(
+        name=name,
+        synced=history.synced,
+        last_sync=history.last_sync,
+        last_duration=history.last_duration,
+        last_full_sync=history.last_full_sync,
+        syncs=history.syncs,
+        failures=sum(is_failure(table, reason) for table, _, reason, _ in refused),
         last_error=history.last_error,
         counts=dict(numbers),
         notes=tuple(notes),
-        refused=refused,
+        refused=tuple((_what(table, key, owners), reason.reason) for table, key, reason, owners in refused),
         facts=dict(said),
         foreign_servers=foreign_servers,
     )

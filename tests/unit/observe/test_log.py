@@ -56,6 +56,14 @@ def test_a_sync_that_changed_something() -> None:
     assert (failed["level"], failed["failures"], failed["routes"]) == ("warning", 1, {"refused": 1})
 
 
+def test_a_failure_that_stands_is_told_once() -> None:
+    stream = io.StringIO()
+    configure("json", 0, stream)
+    log_sync(sync(failures=1, routes=TableCounts(refused=1)), news=False)
+    log_sync(sync(failures=1, routes=TableCounts(refused=1), addresses=TableCounts(added=1)), news=False)
+    assert [line["level"] for line in lines(stream)] == ["warning"]
+
+
 def test_verbosity() -> None:
     stream = io.StringIO()
     configure("json", 2, stream)

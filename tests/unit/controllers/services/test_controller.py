@@ -524,7 +524,7 @@ def test_a_refused_server_is_retried_and_harms_nobody() -> None:
     assert not agent.start()
     assert set(servers(agent)) == {"10.96.0.10:80"}
     status = agent.controller.status({}, ())
-    assert status.refused == (("virtual servers: TCP 10.96.0.53:80", "out of memory"),)
+    assert status.refused == (("virtual servers: TCP 10.96.0.53:80 (default/dns)", "out of memory"),)
     assert (status.failures, status.last_error) == (1, "virtual servers: TCP 10.96.0.53:80: out of memory")
     assert agent.controller.sync({WEB.key}), "other keys are fine"
     assert not agent.controller.retry()
@@ -758,7 +758,7 @@ def test_one_refused_server_holds_no_other_services_vip_back() -> None:
 def test_a_node_without_iptables_for_good_still_gets_its_vips() -> None:
     agent = FakeAgent(N1, WEB, WEB_PODS)
     _refuse_all(agent, "iptables", "Couldn't load match `set'", missing=True)
-    assert agent.start()
+    agent.start()
     assert routes(agent).keys() == {"10.96.0.10"}
 
 
@@ -787,3 +787,70 @@ def test_cleanup_of_a_node_that_lacks_a_table_leaves_nothing_over(monkeypatch: p
     monkeypatch.undo()
     table.unreadable = "busy"
     assert FakeAgent(N1, kernel=agent.kernel).controller.cleanup().left_over == 1
+
+
+# -- what is told ------------------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_is_told_once_with_its_service_until_its_reason_changes() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.kernel.table("routes").refuse = {packed("10.96.0.10"): Refused("no buffer space")}
+    assert not agent.start()
+    (note,) = agent.news
+    assert (note.kind, note.owner, note.reason) == ("Service", WEB.key, "KernelRefused")
+    assert note.message == "routes: 10.96.0.10: no buffer space"
+    assert agent.controller.status({}, ()).refused == (("routes: 10.96.0.10 (default/web)", "no buffer space"),)
+    agent.controller.retry()
+    agent.controller.retry()
+    assert agent.news == [note]
+    agent.kernel.table("routes").refuse = {packed("10.96.0.10"): Refused("invalid argument")}
+    agent.controller.retry()
+    assert messages(agent)[1:] == ["routes: 10.96.0.10: invalid argument"]
+    agent.kernel.table("routes").refuse = {}
+    assert agent.controller.retry()
+    assert agent.controller.status({}, ()).refused == ()
+
+
+def test_a_table_that_cannot_be_read_is_told_once() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.kernel.table("iptables").unreadable = "iptables-save: exit status 1"
+    agent.start()
+    agent.controller.retry()
+    assert [(note.owner, note.message) for note in agent.news] == [(None, "iptables: iptables-save: exit status 1")]
+
+
+def test_what_a_node_lacks_is_a_failure_where_services_need_it() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    _refuse_all(agent, "iptables", "Couldn't load match `set'", missing=True)
+    assert not agent.start()
+    assert agent.controller.status({}, ()).failures > 0
+
+
+def test_a_node_that_cannot_be_looked_at_at_first_is_written_when_it_can() -> None:
+    kernel = FakeKernel(LINKS)
+    FakeAgent(N1, WEB, WEB_PODS, kernel=kernel).start()
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS, DNS_PODS, kernel=kernel)
+    agent.writes()
+    agent.node.broken = "netlink dump was interrupted 8 times"
+    assert not agent.start()
+    assert not agent.controller.sync({DNS.key})
+    agent.controller.begin_compare(())
+    assert agent.drain() == []
+    assert not agent.controller.retry()
+    assert agent.writes() == []
+    assert not agent.controller.status({}, ()).synced
+    agent.node.broken = ""
+    assert agent.controller.retry()
+    assert servers(agent).keys() == {"10.96.0.10:80", "10.96.0.53:80"}
+    assert agent.controller.status({}, ()).synced
+
+
+def test_a_question_does_not_wait_for_a_long_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller_module, "PATIENCE", 0.01)
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    with agent.controller._lock:
+        said = agent.controller.status({"iptables": "nft"}, ())
+        assert agent.controller.owner_of(tcp("10.96.0.10")) == WEB.key
+    assert said.facts["state"].startswith("in the middle of a sync")
+    assert (said.synced, said.facts["iptables"]) == (True, "nft")
