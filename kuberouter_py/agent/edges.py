@@ -15,11 +15,11 @@ from kuberouter_py.kernel.bridge import BridgePorts
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.ipvs import VirtualServers
-from kuberouter_py.kernel.links import Addresses, Links, link_states
+from kuberouter_py.kernel.links import Addresses, Links, find_link, link_states, lookup
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls
-from kuberouter_py.model.kernel import LinkState
+from kuberouter_py.model.kernel import LinkState, SetEntry, SetMember, VirtualServerKey, family_of
 from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
 from kuberouter_py.ports import Table
 
@@ -56,7 +56,7 @@ class ServicesEdges:
         self.routes = Routes(self.route_socket, (VIP_LINK,))
         self.addresses = Addresses(self.route_socket, (VIP_LINK,), self.routes.write_again)
         self.bridge_ports = BridgePorts(self.route_socket)
-        self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs)
+        self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs, self._marked)
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
             self.sets,
@@ -79,6 +79,21 @@ class ServicesEdges:
 
     def _vip_addresses(self) -> set[bytes]:
         return {each.address for each in self.addresses.read().ours} | set(self.routes.read().ours)
+
+    def _marked(self, keys: Sequence[VirtualServerKey]) -> list[VirtualServerKey]:
+        """Which of these few the ownership set names, or have their address on our link."""
+        members = [
+            SetMember(services_set("owned", family_of(key.address)), SetEntry(key.address, key.protocol, key.port))
+            for key in keys
+        ]
+        named = {member.entry for member in self.members.holds(members)}
+        ours = find_link(self.route_socket, VIP_LINK)
+        found = []
+        for key, member in zip(keys, members, strict=True):
+            route = lookup(self.route_socket, key.address) if ours and member.entry not in named else None
+            if member.entry in named or (ours and route and route.link == ours.index):
+                found.append(key)
+        return found
 
     def messages(self) -> int:
         """Netlink messages sent and programs run since the start."""

@@ -16,7 +16,9 @@ from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
 from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
 from kuberouter_py.model.notation import entry_text
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused, Unavailable
+from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Unavailable
+
+_MEMBERS_A_PART = 2000  # to sort out in memory: some 5 ms
 
 
 class Sets:
@@ -130,11 +132,12 @@ class Members:
     def __init__(self, prefix: str = SET_PREFIX) -> None:
         self._prefix = _checked(prefix)
         self._batch = Batch(NETLINK_NETFILTER)
+        self._listing = Batch(NETLINK_NETFILTER)  # of parts(), whose dump goes on while the other one writes
 
     @property
     def sent(self) -> int:
         """Netlink messages sent since the start."""
-        return self._batch.sent
+        return self._batch.sent + self._listing.sent
 
     def read(self) -> Actual[SetMember, None]:
         """One dump a set. Raises Unavailable without ip_set, Busy."""
@@ -143,6 +146,29 @@ class Members:
             name = header.name
             found.update(dict.fromkeys([SetMember(name, entry) for entry in _entries(self._batch, header)]))
         return Actual(found)
+
+    def parts(self, known: Sequence[SetMember]) -> Iterator[Part[SetMember, None]]:
+        """One set after the other, a few hundred members at a time. See SlicedTable."""
+        missing: dict[str, set[SetMember]] = {}
+        for first in range(0, len(known), _MEMBERS_A_PART):
+            for member in known[first : first + _MEMBERS_A_PART]:
+                missing.setdefault(member.set, set()).add(member)
+            yield Part()
+        for header in list(_headers(self._batch, self._prefix)):
+            name, unseen = header.name, missing.get(header.name, set())
+            for page in _pages(self._listing, header):
+                found = dict.fromkeys([SetMember(name, entry) for entry in page])
+                unseen.difference_update(found)
+                yield Part(found)
+        for unseen in missing.values():
+            gone = tuple(unseen)
+            for first in range(0, len(gone), _MEMBERS_A_PART):
+                yield Part(gone=gone[first : first + _MEMBERS_A_PART])
+
+    def holds(self, members: Sequence[SetMember]) -> list[SetMember]:
+        """Those of them that there are, by one question for each."""
+        absent = self._batch.send([codec.member(codec.TEST, *member) for member in members])
+        return [member for index, member in enumerate(members) if index not in absent]
 
     def entries(self, name: str) -> list[SetEntry]:
         """Of one set; none where the set is missing. Raises Unavailable, Busy."""
@@ -164,6 +190,7 @@ class Members:
 
     def close(self) -> None:
         self._batch.close()
+        self._listing.close()
 
 
 def _checked(prefix: str) -> str:
@@ -199,6 +226,16 @@ def _entries(batch: Batch, header: codec.Header) -> Iterator[SetEntry]:
         return
     for payload in answers:
         yield from codec.parse_members(payload, header)
+
+
+def _pages(batch: Batch, header: codec.Header) -> Iterator[list[SetEntry]]:
+    """The same a datagram at a time."""
+    try:
+        for answers in batch.pages(codec.list_members(header.name)):
+            yield [entry for payload in answers for entry in codec.parse_members(payload, header)]
+    except NetlinkError as error:
+        if error.errno != ENOENT:
+            raise
 
 
 def _write(batch: Batch, command: int, members: Iterable[SetMember]) -> dict[SetMember, Refused]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from kuberouter_py.kernel import netlink
 from kuberouter_py.model.kernel import IpSet, SetEntry
 
-CREATE, DESTROY, SWAP, LIST, ADD, DEL, TYPE = 2, 3, 6, 7, 9, 10, 13
+CREATE, DESTROY, SWAP, LIST, ADD, DEL, TEST, TYPE = 2, 3, 6, 7, 9, 10, 11, 13
 _SUBSYSTEM = 6 << 8  # NFNL_SUBSYS_IPSET
 _PROTOCOL_VERSION = 6  # every kernel takes 6; 7 (Linux 4.20) adds nothing that we use
 

@@ -11,7 +11,7 @@ table).
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from kuberouter_py.kernel import command
@@ -19,7 +19,7 @@ from kuberouter_py.kernel.command import CommandFailed
 from kuberouter_py.kernel.iptables_flavours import FAMILIES, FLAVOURS, LACKING, Flavour, Programs, View, choose
 from kuberouter_py.kernel.iptables_text import BUILT_IN, Place, Seen, script, target
 from kuberouter_py.model.kernel import Chain, Rules
-from kuberouter_py.ports import Actual, Busy, EdgeError, Plan, Refused, Unavailable
+from kuberouter_py.ports import Actual, Busy, EdgeError, Part, Plan, Refused, Unavailable
 
 Wanted = Mapping[Chain, Rules | None]  # None: it shall be gone
 
@@ -69,23 +69,36 @@ class Chains:
     def read(self) -> Actual[Chain, Rules]:
         """Our chains and jumps. Raises Unavailable when a family that must be readable is readable in no flavour."""
         with self._lock:
-            view = self._view = self._programs.look()
-            for family in self._families:
-                if all((flavour, family) in view.lacking for flavour in FLAVOURS):
-                    raise Unavailable("; ".join(view.lacking[flavour, family] for flavour in FLAVOURS))
-            if self._backend == "auto":
-                self._flavour = choose(view, self._families, self._flavour, self._programs.system_flavour)
-            else:
-                self._flavour = self._backend
-            self._astray = {
-                key for (which, _family), found in view.saved.items() if which != self._flavour for key in found.places
-            }
-            ours: dict[Chain, Rules] = {}
-            for (which, _family), found in view.saved.items():
-                for key, place in found.places.items():
-                    if which == self._flavour or key not in ours:
-                        ours[key] = Seen.of(key, place, astray=key in self._astray)
-            return Actual(ours)
+            return Actual(self._take(self._programs.look()))
+
+    def parts(self, known: Sequence[Chain]) -> Iterator[Part[Chain, Rules]]:
+        """One program a step, and all that they said with the last one. See SlicedTable."""
+        view = View()
+        for seen in self._programs.looks():
+            view = seen
+            yield Part()
+        with self._lock:
+            ours = self._take(view)
+        yield Part(ours, gone=[key for key in known if key not in ours])
+
+    def _take(self, view: View) -> dict[Chain, Rules]:
+        for family in self._families:
+            if all((flavour, family) in view.lacking for flavour in FLAVOURS):
+                raise Unavailable("; ".join(view.lacking[flavour, family] for flavour in FLAVOURS))
+        self._view = view
+        if self._backend == "auto":
+            self._flavour = choose(view, self._families, self._flavour, self._programs.system_flavour)
+        else:
+            self._flavour = self._backend
+        self._astray = {
+            key for (which, _family), found in view.saved.items() if which != self._flavour for key in found.places
+        }
+        ours: dict[Chain, Rules] = {}
+        for (which, _family), found in view.saved.items():
+            for key, place in found.places.items():
+                if which == self._flavour or key not in ours:
+                    ours[key] = Seen.of(key, place, astray=key in self._astray)
+        return ours
 
     def apply(self, plan: Plan[Chain, Rules]) -> dict[Chain, Refused]:
         """Writes the difference: one iptables-restore per family when all goes well. See Table."""

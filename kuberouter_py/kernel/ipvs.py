@@ -104,6 +104,7 @@ class VirtualServers:
         self._foreign = foreign = self._judge(listed)
         self._ours = listed.keys() - foreign
         self._tell_foreign((*listed.values(), *marks), foreign)
+        yield Part()
         for chunk in _chunks(tuple(listed)):
             yield self._look_at(chunk, listed, foreign)
         for chunk in _chunks(tuple(self._order_to_add([key for key in known if key not in listed]))):

@@ -11,14 +11,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from kuberouter_py.kernel import rtnetlink
-from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
+from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch, NetlinkError, error_text
 from kuberouter_py.kernel.rtnetlink import IFF_PROMISC, IFF_UP, RTPROT_KERNEL, LinkMessage
 from kuberouter_py.model.kernel import Address, Link, LinkState, address_text
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused
 
 _SIOCGIFADDR = 0x8915
 # Up to here each address is looked up by itself (30 µs); beyond, one dump of the table (some 10 µs a row) tells all.
@@ -136,6 +136,7 @@ class Addresses:
         self, batch: Batch, links: Sequence[str], routes_lost: Callable[[str], None] = lambda link: None
     ) -> None:
         self._batch = batch
+        self._listing = Batch(NETLINK_ROUTE, strict=True)  # of parts(), whose dump goes on while the other one writes
         self._links = tuple(links)
         self._routes_lost = routes_lost
         self._lock = threading.Lock()
@@ -153,13 +154,25 @@ class Addresses:
             link = find_link(self._batch, name)
             if link is None:
                 continue
-            for payload in self._batch.dump(rtnetlink.all_addresses(link.index)):
-                one = rtnetlink.read_address(payload)
-                if one.link == link.index and one.prefix == 8 * len(one.address) and not _is_link_local(one.address):
-                    ours[Address(name, one.address)] = None
+            ours.update(dict.fromkeys(_ours(self._batch.dump(rtnetlink.all_addresses(link.index)), name, link.index)))
         with self._lock:
             self._held = {key.address for key in ours}
         return Actual(ours)
+
+    def parts(self, known: Sequence[Address]) -> Iterator[Part[Address, None]]:
+        """A few hundred addresses at a time. See SlicedTable."""
+        unseen = set(known)
+        for name in self._links:
+            link = find_link(self._batch, name)
+            if link is None:
+                continue
+            for page in self._listing.pages(rtnetlink.all_addresses(link.index)):
+                found = dict.fromkeys(_ours(page, name, link.index))
+                unseen.difference_update(found)
+                yield Part(found)
+        gone = tuple(unseen)
+        for first in range(0, len(gone), LOOKUPS):
+            yield Part(gone=gone[first : first + LOOKUPS])
 
     def apply(self, plan: Plan[Address, None]) -> dict[Address, Refused]:
         refused: dict[Address, Refused] = {}
@@ -220,6 +233,12 @@ class Addresses:
             return {route.destination for route in routes if route.protocol == RTPROT_KERNEL} & set(addresses)
         found = {address: lookup(self._batch, address) for address in addresses}
         return {address for address, route in found.items() if route is not None and route.protocol == RTPROT_KERNEL}
+
+
+def _ours(answers: Iterable[memoryview], name: str, link: int) -> Iterator[Address]:
+    for one in map(rtnetlink.read_address, answers):
+        if one.link == link and one.prefix == 8 * len(one.address) and not _is_link_local(one.address):
+            yield Address(name, one.address)
 
 
 def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:

@@ -1,12 +1,9 @@
 """Netlink for bulk: many messages a send, one acknowledgement a batch, every failure laid at its own message.
 
-Owns the sockets, sequence numbers, acknowledgements, dumps and the packing of attributes. What the messages mean is
-left to ipvs.py, ipset.py, links.py and routes.py; no noun of theirs is known here. pyroute2 is not imported: encoding
-one message takes it 0.2 ms, its import 25 MB.
-
-A caller builds whole messages with `message(...)` (their sequence number is filled in when they are sent) and hands
-them to a `Batch`. Native byte order throughout, as netlink(7) has it; what the kernel wants in network order says so by
-name.
+Owns the sockets, sequence numbers, acknowledgements, dumps and the packing of attributes; what messages mean is left to
+ipvs.py, ipset.py, links.py and routes.py. pyroute2 is not imported: encoding a message takes it 0.2 ms, its import 25
+MB. A caller builds whole messages with `message(...)` (their sequence number is filled in when they are sent) and hands
+them to a `Batch`. Native byte order throughout; what the kernel wants in network order says so by name.
 """
 
 from __future__ import annotations
@@ -34,7 +31,6 @@ NLM_F_DUMP = 0x0300
 NLM_F_REPLACE = 0x0100
 NLM_F_EXCL = 0x0200
 NLM_F_CREATE = 0x0400
-NLM_F_APPEND = 0x0800
 
 NLMSG_NOOP, NLMSG_ERROR, NLMSG_DONE, NLMSG_OVERRUN = 1, 2, 3, 4
 NLA_F_NESTED = 0x8000
@@ -231,15 +227,13 @@ class Batch:
         Until the last one the socket can do nothing else: it has to be one that nobody else uses. What changes
         meanwhile may be missed or told twice. Raises NetlinkError, Busy, Unavailable.
         """
-        number, ended = 0, False
+        ended = False
         try:
+            number = self._begin(request, NLM_F_DUMP)
             while not ended:
-                with self._lock:
-                    answers: list[memoryview] = []
-                    number = number or self._begin(request, NLM_F_DUMP)
-                    ended, _ = self._take(number, answers)
-                if answers:
-                    yield answers
+                answers: list[memoryview] = []
+                ended, _ = self._take(number, answers)
+                yield answers
         finally:
             if not ended:
                 self.close()

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.kernel import rtnetlink
 from kuberouter_py.kernel.links import LOOKUPS, find_link, lookup
-from kuberouter_py.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
+from kuberouter_py.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
 from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL, RTPROT_KERNEL, RouteMessage
 from kuberouter_py.model import names
 from kuberouter_py.model.kernel import Route, address_text
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused
 
 
 class Routes:
@@ -33,6 +33,7 @@ class Routes:
 
     def __init__(self, batch: Batch, links: Sequence[str]) -> None:
         self._batch = batch
+        self._listing = Batch(NETLINK_ROUTE, strict=True)  # of parts(), whose dump goes on while the other one writes
         self._links = tuple(links)
         self._lock = threading.Lock()
         self._held: dict[bytes, Route] = {}  # as last read and written; see write_again
@@ -51,18 +52,18 @@ class Routes:
 
     def _read_link(self, name: str, link: int, family: int, actual: Actual[bytes, Route]) -> None:
         for payload in self._batch.dump(rtnetlink.local_routes(family, link)):
-            route = rtnetlink.read_route(payload)
-            if not _is_host_route(route) or route.link != link:
-                continue
-            address = route.destination
-            if route.protocol == RTPROT_KERNEL:
-                if not _is_link_local(address):
-                    own = Route(name, address)
-                    actual.foreign[address] = own
-                    if address in actual.ours:
-                        actual.ours[address] = own
-            elif route.protocol == names.ROUTE_PROTOCOL:
-                actual.ours[address] = actual.foreign.get(address, Route(name, route.source))
+            _sort(rtnetlink.read_route(payload), name, link, actual)
+
+    def parts(self, known: Sequence[bytes]) -> Iterator[Part[bytes, Route]]:
+        """A few hundred routes at a time. See SlicedTable."""
+        whole: Actual[bytes, Route] = Actual({})
+        found = [(name, find_link(self._batch, name)) for name in self._links]
+        for name, link, family in [(name, link.index, family) for name, link in found if link for family in (4, 6)]:
+            for page in self._listing.pages(rtnetlink.local_routes(family, link)):
+                yield _part(whole, [_sort(rtnetlink.read_route(payload), name, link, whole) for payload in page])
+        gone = [address for address in known if address not in whole.ours and address not in whole.foreign]
+        for first in range(0, len(gone), LOOKUPS):  # no more, because apply looks up so many one by one
+            yield Part(gone=gone[first : first + LOOKUPS])
 
     def apply(self, plan: Plan[bytes, Route]) -> dict[bytes, Refused]:
         wanted = {**plan.add, **{key: new for key, (_old, new) in plan.change.items()}}
@@ -179,6 +180,36 @@ class Routes:
     def _table(self, families: Collection[int]) -> Iterator[RouteMessage]:
         for family in families:
             yield from map(rtnetlink.read_route, self._batch.dump(rtnetlink.local_routes(family)))
+
+
+def _sort(route: RouteMessage, name: str, link: int, actual: Actual[bytes, Route]) -> bytes:
+    """Puts it where it belongs; returns its address, b"" for one that is not meant."""
+    address = route.destination
+    if not _is_host_route(route) or route.link != link:
+        return b""
+    if route.protocol == RTPROT_KERNEL:
+        if _is_link_local(address):
+            return b""
+        own = Route(name, address)
+        actual.foreign[address] = own
+        if address in actual.ours:
+            actual.ours[address] = own
+        return address
+    if route.protocol == names.ROUTE_PROTOCOL:
+        actual.ours[address] = actual.foreign.get(address, Route(name, route.source))
+        return address
+    return b""
+
+
+def _part(whole: Actual[bytes, Route], addresses: Iterable[bytes]) -> Part[bytes, Route]:
+    """What is known of these by now; b"" is none."""
+    ours, foreign = {}, {}
+    for address in addresses:
+        if address in whole.ours:
+            ours[address] = whole.ours[address]
+        elif address:
+            foreign[address] = whole.foreign[address]
+    return Part(ours, foreign)
 
 
 def _is_host_route(route: RouteMessage) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Collection
 from typing import Any
 
-from kuberouter_py.ports import Plan, Refused, Table
+from kuberouter_py.ports import Plan, Refused, SlicedTable, Table
 
 
 def sh(command: str, input: str | None = None) -> str:
@@ -26,6 +27,26 @@ def difference(table: Table[Any, Any], wanted: dict[Any, Any]) -> Plan[Any, Any]
     )
 
 
+def check_parts(table: Table[Any, Any], more: Collection[Any] = ()) -> None:
+    """Read in parts, a table tells what it tells when it is read whole; `more`: keys that are said to have been there.
+
+    Whole is read first: it settles what is ours.
+    """
+    if not isinstance(table, SlicedTable):
+        return
+    actual = table.read()
+    ours: dict[Any, Any] = {}
+    foreign: dict[Any, Any] = {}
+    gone: set[Any] = set()
+    for part in table.parts([*actual.ours, *actual.foreign, *more]):
+        ours.update(part.ours)
+        foreign.update(part.foreign)
+        assert not gone & set(part.gone), "gone twice"
+        gone.update(part.gone)
+    assert (ours, foreign) == (actual.ours, actual.foreign)
+    assert gone == set(more) - ours.keys() - foreign.keys()
+
+
 def bring(table: Table[Any, Any], wanted: dict[Any, Any]) -> dict[Any, Refused]:
     """Writes the difference and checks the law: what was not refused reads as wanted, and applying it again is fine."""
     plan = difference(table, wanted)
@@ -38,6 +59,7 @@ def bring(table: Table[Any, Any], wanted: dict[Any, Any]) -> dict[Any, Refused]:
         remove={key: value for key, value in plan.remove.items() if key not in refused},
     )
     assert table.apply(good) == {}
+    check_parts(table, {*plan.remove, *refused})
     again = difference(table, wanted)
     assert (again.add, again.change.keys(), again.remove.keys()) == (left.add, left.change.keys(), left.remove.keys())
     return refused
