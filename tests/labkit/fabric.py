@@ -38,7 +38,7 @@ _FIRST_TABLE: Final = 100  # of the router's policy routing tables, one for each
 
 
 def interface(text: str) -> Interface:
-    """"192.0.2.11" or "192.0.2.11/25": an address on its link, /24 or /64 unless said."""
+    """ "192.0.2.11" or "192.0.2.11/25": an address on its link, /24 or /64 unless said."""
     if "/" in text:
         return ip_interface(text)
     return ip_interface(f"{text}/{_SUBNET_LENGTH[ip_address(text).version]}")
@@ -104,7 +104,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Detour:
-    """A host's route through one on another link: what it sends to `destination` the router passes to `hop`."""
+    """A host's route through one in another subnet: what it sends to `destination` the router passes to `hop`."""
 
     source: Host
     destination: Network
@@ -215,13 +215,14 @@ class Fabric:
         return [(cidr, address) for cidr, address in hops if address is not None]
 
     def _detours(self) -> Iterator[Detour]:
-        """Outside hosts' routes through a host on another link: the router makes them, for that host alone."""
+        """Outside hosts' routes through one they share no subnet with: the router makes them, for that host alone."""
         for number, (name, routes) in enumerate(self._routes.items()):
             source = self.hosts[f"outside/{name}"]
             for destination, target in routes.items():
                 other, network = self.hosts[self.find(target)], ip_network(destination)
                 hop = other.address(network.version)
-                if hop is not None and other not in self._link[source.place].hosts:
+                via = self.next_hop(source.place, other.place, network.version)
+                if hop is not None and all(via != each.ip for each in other.addresses):
                     yield Detour(source, network, hop, _FIRST_TABLE + number)
 
     def rules(self, family: int) -> list[str]:

@@ -118,6 +118,16 @@ def test_a_route_through_a_host_on_another_link_is_made_by_the_router_for_that_h
     assert plan.rules(6) == []
 
 
+def test_a_route_through_a_host_on_the_same_link_in_another_subnet_goes_by_the_router() -> None:
+    """tor's two addresses join the subnets to one link; client and n1 still have none in common."""
+    tor = OutsideSpec("tor", ("203.0.113.1", "192.0.2.1"))
+    plan = fabric(N1, N2, outside=(CLIENT, tor))
+    assert len(plan.links) == 1
+    assert "route add 192.0.2.100 via 203.0.113.254" in plan.host("outside/client")
+    assert "route add 192.0.2.100/32 via 192.0.2.11 table 100" in plan.router()
+    assert plan.rules(4) == ["rule add from 203.0.113.10 lookup 100"]
+
+
 def test_a_route_through_nobody_is_an_error() -> None:
     plan = fabric(N1, outside=(OutsideSpec("client", ("203.0.113.10",), routes={"192.0.2.100": "n9"}),))
     with pytest.raises(LabError, match="no node or outside host n9"):
