@@ -5,7 +5,6 @@ writer.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.observe.health import Health, ProxyHealth
 from kuberouter_py.observe.log import log_notes, log_sync
 from kuberouter_py.observe.metrics import Metrics, ServiceCounters
+from kuberouter_py.observe.programming import Programming
 from kuberouter_py.observe.status import status_document
 from kuberouter_py.ports import EdgeError
 
@@ -53,8 +53,7 @@ class Telling:
         self._metrics = Metrics(__version__, self._counters, controllers)
         self._server = http_server(config, self.health, self._proxy, self._metrics, {"/status": self.status})
         self._events: EventWriter | None = source.event_writer()
-        self._lock = threading.Lock()
-        self._pending: dict[ObjectKey, tuple[float, float]] = {}  # Service -> (rung at, trigger time), until its sync
+        self._programming = Programming(self._started)
 
     def start(self) -> None:
         self._server.start()
@@ -73,11 +72,8 @@ class Telling:
         now = time.time()
         self._proxy.queued()
         self._metrics.queued("services")
-        with self._lock:
-            for key in keys:
-                triggered = self._source.cache.last_trigger_time(key)
-                if triggered >= self._started:
-                    self._pending[key] = (now, triggered)
+        for key in keys:
+            self._programming.heard(key, self._source.cache.last_trigger_time(key), now)
 
     def node(self, node: Node | None) -> None:
         if node is not None:
@@ -86,7 +82,7 @@ class Telling:
     def reported(self, report: SyncReport, notes: Sequence[Note]) -> None:
         """A sync is done; notes: what is newly not as asked."""
         self._metrics.synced(report)
-        self._metrics.programmed(self._programmed(report.started))
+        self._metrics.programmed(self._programming.arrived(report.started))
         self._proxy.synced(report.started)
         if report.full:
             self.health.reached(FIRST_SYNC)
@@ -94,13 +90,6 @@ class Telling:
         log_notes(report.controller, notes)
         if self._events:
             self._events.write(notes)
-
-    def _programmed(self, started: float) -> list[float]:
-        with self._lock:
-            done = {key: triggered for key, (rung, triggered) in self._pending.items() if rung <= started}
-            for key in done:
-                del self._pending[key]
-        return list(done.values())
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
