@@ -19,7 +19,7 @@ from typing import Final
 
 from kuberouter_py.kernel import netlink, rtnetlink
 from kuberouter_py.kernel.rtnetlink import AF_BRIDGE, IFF_PROMISC, IFF_UP, LinkMessage
-from kuberouter_py.ports import EdgeError, Unavailable
+from kuberouter_py.ports import Busy, EdgeError, Unavailable
 
 VIP_LINK_NEWS: Final = "vip link"  # our link, an address on it or a route by way of it
 NODE_ADDRESS_NEWS: Final = "node addresses"  # an address of another link
@@ -57,6 +57,7 @@ class Monitor:
         self._holds = holds
         self._receive_queue = receive_queue
         self._socket: socket.socket | None = None
+        self._outdated = False  # the three below could not be read when they should have been
         self._links: dict[int, LinkMessage] = {}
         self._hairpin: dict[int, bool] = {}
         self._addresses: dict[tuple[int, bytes], bool] = {}  # of other links -> tentative
@@ -77,7 +78,7 @@ class Monitor:
         except OSError as error:
             raise Unavailable(f"kernel news: {error.strerror}") from error
         self._socket = channel
-        self._take_stock()
+        self._stocktaking()
 
     def stop(self) -> None:
         """From any thread, or a signal handler: run() returns, also one that has not begun."""
@@ -117,6 +118,13 @@ class Monitor:
         os.close(self._waker)
         os.close(self._wake)
 
+    def _stocktaking(self) -> None:
+        """On a node where links come and go all the time it may take several attempts: the next news bring the next."""
+        self._outdated = True
+        with contextlib.suppress(Busy):
+            self._take_stock()
+            self._outdated = False
+
     def _take_stock(self) -> None:
         """What there is now, so that an announcement that repeats it is known for what it is."""
         batch = netlink.Batch(netlink.NETLINK_ROUTE, strict=True)
@@ -140,6 +148,9 @@ class Monitor:
         assert self._socket is not None
         news: set[str] = set()
         own = frozenset(self._own_ports())
+        if self._outdated:
+            self._stocktaking()
+            news |= EVERYTHING
         while True:
             try:
                 data = memoryview(self._socket.recv(64 << 10))
@@ -148,7 +159,7 @@ class Monitor:
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
                     raise EdgeError(f"kernel news: {error.strerror}") from error
-                self._take_stock()
+                self._stocktaking()
                 news |= EVERYTHING
                 continue
             offset = 0

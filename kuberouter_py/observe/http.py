@@ -12,6 +12,7 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -104,6 +105,7 @@ class HttpServer:
         selector.register(self._ear, selectors.EVENT_READ)
         self._bind_all(selector, list(self._routes))
         self._bound.set()
+        again = time.monotonic() + BIND_AGAIN
         while True:
             ready = selector.select(BIND_AGAIN if self._unbound else None)
             for key, _ in ready:
@@ -111,8 +113,9 @@ class HttpServer:
                     self._close(selector)
                     return
                 self._accept(cast(socket.socket, key.fileobj), key.data)
-            if not ready and self._unbound:
+            if self._unbound and time.monotonic() >= again:  # also where the other listeners are never quiet
                 self._bind_all(selector, list(self._unbound))
+                again = time.monotonic() + BIND_AGAIN
 
     def _bind_all(self, selector: selectors.BaseSelector, places: list[Where]) -> None:
         for where in places:
