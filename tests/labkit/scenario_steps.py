@@ -183,11 +183,11 @@ def _check_probe(found: dict[str, Field], args: Args) -> None:
         raise found["source"].fail("is of the other family than `to`")
 
 
-def _flow(found: dict[str, Field], context: Context) -> Args:
+def _flow(found: dict[str, Field], context: Context, schemes: tuple[str, ...] = fields.PROTOCOLS) -> Args:
     return {
         "name": found["name"].text("a name"),
         "from": context.place(found["from"]),
-        "to": fields.url(found["to"], fields.PROTOCOLS),
+        "to": fields.url(found["to"], schemes),
     }
 
 
@@ -216,15 +216,16 @@ def _held(value: Field, context: Context) -> Args:
 
 def _stream(value: Field, context: Context) -> Args:
     found = value.keys(("name", "from", "to", "every", "timeout"), required=("name", "from", "to"))
-    args = _flow(found, context)
+    args = _flow(found, context, fields.SCHEMES)
     if args["name"] in context.streams:
         raise found["name"].fail(f"stream {args['name']!r} goes on already")
     context.streams.add(args["name"])
-    return {
-        **args,
-        "every": _optional(found, "every", fields.duration, STREAM_EVERY),
-        "timeout": _optional(found, "timeout", fields.duration, STREAM_TIMEOUT),
-    }
+    args["every"] = _optional(found, "every", fields.duration, STREAM_EVERY)
+    args["timeout"] = _optional(found, "timeout", fields.duration, STREAM_TIMEOUT)
+    for key in ("every", "timeout"):
+        if not args[key]:
+            raise found[key].fail("wants more than nothing")
+    return args
 
 
 def _streamed(value: Field, context: Context) -> Args:

@@ -56,10 +56,10 @@ class Prober:
         return [outcomes[number] for number in range(len(cells))]
 
     async def hold(self, request: dict[str, Any]) -> Outcome:
-        """Answered or not, a UDP flow is kept; a connection only when it is one."""
+        """Answered or not, a UDP flow is kept; a connection only when it is one. The last of the name ends before."""
         name = request["name"]
         if name in self._held:
-            raise ValueError(f"a flow named {name} is held already")
+            self._held.pop(name).cut()
         flow = Flow(request["namespace"], request["url"], request["sport"])
         outcome = await flow.ask(request["timeout_each"])
         if outcome["outcome"] == "open" or flow.target.protocol == "udp":
