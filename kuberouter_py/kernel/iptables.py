@@ -46,7 +46,9 @@ class Chains:
         families: Sequence[int] = FAMILIES,
         run: Callable[..., str] = command.run,
     ) -> None:
-        """families: those whose tables must be readable; the other is read too, as far as it can be."""
+        """families: those of which one must be readable. What a node lacks of the other (a kernel without IPv6 has no
+        ip6tables) is refused where it is wanted, and harms nothing else.
+        """
         self._prefix = prefix
         self._backend = backend
         self._families = tuple(families)
@@ -67,7 +69,7 @@ class Chains:
         return all(self._view.foreign_rules(flavour) for flavour in FLAVOURS)
 
     def read(self) -> Actual[Chain, Rules]:
-        """Our chains and jumps. Raises Unavailable when a family that must be readable is readable in no flavour."""
+        """Our chains and jumps. Raises Unavailable when no family is readable in any flavour."""
         with self._lock:
             return Actual(self._take(self._programs.look()))
 
@@ -82,9 +84,8 @@ class Chains:
         yield Part(ours, gone=[key for key in known if key not in ours])
 
     def _take(self, view: View) -> dict[Chain, Rules]:
-        for family in self._families:
-            if all((flavour, family) in view.lacking for flavour in FLAVOURS):
-                raise Unavailable("; ".join(view.lacking[flavour, family] for flavour in FLAVOURS))
+        if not any((flavour, family) in view.saved for flavour in FLAVOURS for family in self._families):
+            raise Unavailable("; ".join(dict.fromkeys(view.lacking.values())))
         self._view = view
         if self._backend == "auto":
             self._flavour = choose(view, self._families, self._flavour, self._programs.system_flavour)

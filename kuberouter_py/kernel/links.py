@@ -150,12 +150,13 @@ class Addresses:
 
     def read(self) -> Actual[Address, None]:
         ours: dict[Address, None] = {}
-        for name in self._links:
-            link = find_link(self._batch, name)
-            if link is None:
-                continue
-            ours.update(dict.fromkeys(_ours(self._batch.dump(rtnetlink.all_addresses(link.index)), name, link.index)))
-        with self._lock:
+        with self._lock:  # what is written meanwhile would be missing in `held`
+            for name in self._links:
+                link = find_link(self._batch, name)
+                if link is None:
+                    continue
+                answers = self._batch.dump(rtnetlink.all_addresses(link.index))
+                ours.update(dict.fromkeys(_ours(answers, name, link.index)))
             self._held = {key.address for key in ours}
         return Actual(ours)
 
