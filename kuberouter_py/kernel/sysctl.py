@@ -128,9 +128,9 @@ class Sysctls:
         except ValueError as error:
             return Refused(str(error))
         except (FileNotFoundError, PermissionError) as error:
-            return Refused(f"sysctl {key}={value}: {error.strerror}", missing=True)
+            return Refused(f"{value} cannot be written: {error.strerror}", missing=True)
         except OSError as error:
-            return Refused(f"sysctl {key}={value}: {error.strerror}", missing=error.errno == errno.EROFS)
+            return Refused(f"{value} cannot be written: {error.strerror}", missing=error.errno == errno.EROFS)
         return None
 
     def _path(self, key: str) -> Path:

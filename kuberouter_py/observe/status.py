@@ -162,10 +162,10 @@ def _controller_lines(name: str, one: Mapping[str, Any], now: float) -> Iterator
     else:
         yield (
             f"{name}: synced {_ago(now, one['lastSync'])} in {_span(one['lastDuration'])}, "
-            f"all of it {_ago(now, one['lastFullSync'])}; {one['syncs']} syncs, {one['failures']} failing now"
+            f"all of it {_ago(now, one['lastFullSync'])}; {_counted(one['syncs'], 'syncs')}, {one['failures']} failing now"
         )
     if one["counts"]:
-        yield "  " + ", ".join(f"{count} {what}" for what, count in one["counts"].items())
+        yield "  " + ", ".join(_counted(count, what) for what, count in one["counts"].items())
     for what, fact in one["facts"].items():
         yield f"  {what}: {fact}"
     if one["lastError"]:
@@ -173,6 +173,11 @@ def _controller_lines(name: str, one: Mapping[str, Any], now: float) -> Iterator
     yield from _listed("refused by this node", [f"{each['what']}: {each['reason']}" for each in one["refused"]])
     yield from _listed("not as its owner asked", [_note_text(note) for note in one["notes"]])
     yield from _listed("IPVS servers of somebody else, left alone", one["foreignServers"])
+
+
+def _counted(count: int, what: str) -> str:
+    """ "3 services", "1 service"."""
+    return f"{count} {what.removesuffix('s') if count == 1 else what}"
 
 
 def _note_text(note: Mapping[str, Any]) -> str:
