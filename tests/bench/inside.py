@@ -36,6 +36,7 @@ class Bench:
         self.endpoints = endpoints
         self.cache = Cache()
         self.reports: queue.Queue[SyncReport] = queue.Queue()
+        self.compared = threading.Event()  # a comparison has come to its end
         self.config = Config(run_router=False, run_firewall=False, vip_binding=binding)
         self.edges = ServicesEdges(self.config)
         for each in objects.objects(services, endpoints):
@@ -88,15 +89,22 @@ def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
     seconds, cpu = _timed(first_sync)
     changes = [_change(bench, services, number) for number in range(CHANGES)]
     latencies = sorted(latency for latency, _ in changes)
+    delays = _changes_while_comparing(bench, services)
     bench.runner.stop()
     thread.join()
-    idle_seconds, idle_cpu = _timed(lambda: _compare_everything(bench))
+    slices: list[float] = []
+    idle_seconds, idle_cpu = _timed(lambda: slices.extend(_compare_everything(bench)))
     return {
         "first_sync_seconds": seconds,
         "first_sync_cpu_seconds": cpu,
         "change_p50_ms": latencies[len(latencies) // 2] * 1000,
         "change_p99_ms": latencies[-2] * 1000,
         "change_messages": max(messages for _, messages in changes),
+        "change_while_comparing_p50_ms": delays[len(delays) // 2] * 1000,
+        "change_while_comparing_max_ms": delays[-1] * 1000,
+        "changes_while_comparing": len(delays),
+        "longest_slice_ms": max(slices) * 1000,
+        "slices": len(slices),
         "nothing_to_do_seconds": idle_seconds,
         "nothing_to_do_cpu_seconds": idle_cpu,
     }
@@ -109,16 +117,37 @@ def _change(bench: Bench, services: int, number: int) -> tuple[float, int]:
     ).encode()
     started = time.perf_counter()
     bench.runner.ring(bench.put_raw("EndpointSlice", raw))
-    report = bench.next_report()
+    while not (report := bench.next_report()).keys:  # of a comparison
+        bench.compared.set()
     return time.perf_counter() - started, report.messages
 
 
-def _compare_everything(bench: Bench) -> None:
+def _changes_while_comparing(bench: Bench, services: int) -> list[float]:
+    """The same, while the whole kernel state is being compared: each from its event to the kernel, sorted."""
+    bench.compared.clear()
+    bench.runner.ask_compare(table.name for table in bench.edges.tables)
+    delays = []
+    number = CHANGES
+    while not bench.compared.is_set():
+        delays.append(_change(bench, services, number)[0])
+        number += 1
+    return sorted(delays)
+
+
+def _compare_everything(bench: Bench) -> list[float]:
+    """The seconds that each slice took."""
+    slices = []
     bench.controller.begin_compare(())
-    while bench.controller.background() is not None:
+    while True:
+        started = time.perf_counter()
+        if bench.controller.background() is None:
+            break
+        slices.append(time.perf_counter() - started)
+    while not bench.reports.empty():
         report = bench.next_report()
         if report.wrote or report.failures:
             raise RuntimeError(f"nothing should have been to do: {report}")
+    return slices
 
 
 def main() -> None:

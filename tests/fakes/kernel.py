@@ -8,7 +8,7 @@ it must do as every table does is in laws.py, and tested in tests/unit/fakes. Pa
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
 from kuberouter_py.model.kernel import (
@@ -26,7 +26,7 @@ from kuberouter_py.model.kernel import (
     family_of,
 )
 from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused, Table
+from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Table
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -62,6 +62,22 @@ class FakeTable(Generic[K, V]):
             {key: value for key, value in content.items() if self._ours(key)},
             {key: value for key, value in content.items() if not self._ours(key)},
         )
+
+    def parts(self, known: Sequence[K]) -> Iterator[Part[K, V]]:
+        """One key at a time, as it is when its turn comes."""
+        self.reads += 1
+        for key in [*self._content()]:
+            if self.unreadable:
+                raise EdgeError(self.unreadable)
+            content = self._content()
+            if key in content:
+                found = {key: content[key]}
+                yield Part(found) if self._ours(key) else Part(foreign=found)
+        for key in known:
+            if self.unreadable:
+                raise EdgeError(self.unreadable)
+            if key not in self._content():
+                yield Part(gone=[key])
 
     def apply(self, plan: Plan[K, V]) -> dict[K, Refused]:
         refused: dict[K, Refused] = {}
