@@ -162,7 +162,8 @@ def _controller_lines(name: str, one: Mapping[str, Any], now: float) -> Iterator
     else:
         yield (
             f"{name}: synced {_ago(now, one['lastSync'])} in {_span(one['lastDuration'])}, "
-            f"all of it {_ago(now, one['lastFullSync'])}; {_counted(one['syncs'], 'syncs')}, {one['failures']} failing now"
+            f"all of it {_ago(now, one['lastFullSync'])}; "
+            f"{_counted(one['syncs'], 'syncs')}, {one['failures']} failing now"
         )
     if one["counts"]:
         yield "  " + ", ".join(_counted(count, what) for what, count in one["counts"].items())
