@@ -115,10 +115,11 @@ class ServicesEdges:
 
 
 class Node:
-    """ports.NodeFacts over the real node."""
+    """ports.NodeFacts over the real node. looking_only: nothing is written to find an answer."""
 
-    def __init__(self, edges: ServicesEdges) -> None:
+    def __init__(self, edges: ServicesEdges, *, looking_only: bool = False) -> None:
         self._edges = edges
+        self._looking_only = looking_only
 
     def links(self) -> Sequence[LinkState]:
         return link_states(self._edges.route_socket)
@@ -130,6 +131,8 @@ class Node:
         return self._edges.sysctls.can_set(key)
 
     def has_scheduler(self, name: str) -> bool:
+        if self._looking_only:
+            return command.could_load(f"ip_vs_{name}")
         command.load_modules((f"ip_vs_{name}",))
         return self._edges.servers.probe_scheduler(name)
 

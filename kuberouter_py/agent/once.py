@@ -24,7 +24,7 @@ QUIET = -1  # a command whose output is the answer logs only what is wrong
 def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
     configure(config.log_format, config.v)
-    outcome = _controller(config, ServicesEdges(config), Cache()).cleanup()
+    outcome = _controller(config, ServicesEdges(config, load_modules=False), Cache()).cleanup()
     log_cleanup(outcome)
     return 1 if outcome.left_over else 0
 
@@ -78,7 +78,7 @@ def _controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesC
         config,
         node_name(config),
         cache,
-        Node(edges),
+        Node(edges, looking_only=True),  # a cleanup has no question, a plan writes nothing
         edges.tables,
         Clocks(time.time, time.monotonic),
         on_report=lambda _report, _notes: None,

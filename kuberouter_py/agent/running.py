@@ -60,8 +60,9 @@ class Agent:
             config.service_udp_timeout,
         )
         self._threads: list[threading.Thread] = []
+        self._elsewhere: dict[ObjectKey, tuple[bytes, ...]] = {}  # other nodes' addresses, for the Node watcher's thread
         self._source = Source(config, KINDS_OF_SERVICES if config.run_service_proxy else ())
-        self._edges = ServicesEdges(config)
+        self._edges = ServicesEdges(config, load_modules=config.run_service_proxy)
         self._controller = ServicesController(
             config,
             self._node,
@@ -190,9 +191,23 @@ class Agent:
         self._telling.queued(keys)
         self._runner.ring(keys)
 
-    def _ring_node(self, _keys: Collection[ObjectKey]) -> None:
-        self._telling.node(self._source.cache.node(self._node))
-        self._runner.ring([NODE])
+    def _ring_node(self, keys: Collection[ObjectKey]) -> None:
+        """Of other nodes only the addresses concern us: labels and taints of thousands change all the time."""
+        concerned = False
+        for key in keys:
+            node = self._source.cache.node(key.name)
+            if key.name == self._node:
+                self._telling.node(node)
+                concerned = True
+                continue
+            addresses = (*node.internal_ips, *node.external_ips) if node else ()
+            concerned = concerned or addresses != self._elsewhere.get(key, ())
+            if addresses:
+                self._elsewhere[key] = addresses
+            else:
+                self._elsewhere.pop(key, None)
+        if concerned:
+            self._runner.ring([NODE])
 
     def _kernel_news(self, what: frozenset[str]) -> None:
         if tables := {table for news in what for table in NEWS_OF.get(news, ())}:

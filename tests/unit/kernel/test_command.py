@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from kuberouter_py.kernel import command
-from kuberouter_py.kernel.command import CommandFailed, LockHeld, load_modules, programs_run, run
+from kuberouter_py.kernel.command import CommandFailed, LockHeld, could_load, load_modules, programs_run, run
 from kuberouter_py.ports import Busy, Unavailable
 
 
@@ -61,6 +61,25 @@ def test_modules_that_the_kernel_lacks_are_explained(tmp_path: Path, monkeypatch
     reasons = load_modules(["nf_conntrack", "ip_vs", "dummy"], tmp_path)
     assert asked == [["modprobe", "-a", "ip_vs", "dummy"]]
     assert reasons == {"ip_vs": "modprobe: FATAL: Module ip_vs not found in directory"}
+
+
+def test_what_could_be_loaded_is_asked_without_loading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def modprobe(argv: list[str]) -> str:
+        asked.append(argv)
+        if "ip_vs_ovf" in argv:
+            raise CommandFailed(argv, 1, "")
+        return ""
+
+    monkeypatch.setattr(command, "run", modprobe)
+    monkeypatch.setattr(command, "Path", lambda *parts: tmp_path)  # the node has modules
+    (tmp_path / "ip_vs_rr").mkdir()
+    assert could_load("ip_vs_rr", tmp_path)
+    assert asked == []
+    assert could_load("ip_vs_sh", tmp_path)
+    assert not could_load("ip_vs_ovf", tmp_path)
+    assert asked[0] == ["modprobe", "--dry-run", "--quiet", "ip_vs_sh"]
 
 
 def test_a_node_without_modprobe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
