@@ -60,7 +60,7 @@ class Agent:
             config.service_udp_timeout,
         )
         self._threads: list[threading.Thread] = []
-        self._elsewhere: dict[ObjectKey, tuple[bytes, ...]] = {}  # other nodes' addresses, for the Node watcher's thread
+        self._elsewhere: dict[ObjectKey, tuple[bytes, ...]] = {}  # other nodes'; the Node watcher's thread only
         self._source = Source(config, KINDS_OF_SERVICES if config.run_service_proxy else ())
         self._edges = ServicesEdges(config, load_modules=config.run_service_proxy)
         self._controller = ServicesController(
@@ -76,12 +76,13 @@ class Agent:
         self._telling = Telling(
             config, self._node, self._source, self._edges, self._controllers, self._controller.owner_of
         )
+        self._beat = self._telling.health.expect("services")
         self._runner = Runner(
             self._controller,
             period=config.ipvs_sync_period,
             min_interval=config.ipvs_min_sync_period,
             clock=time.monotonic,
-            beat=self._telling.health.expect("services"),
+            beat=self._beat,
         )
         self._monitor = Monitor((VIP_LINK,), self._kernel_news, self._edges.port_ids, self._edges.addresses.holds)
 
@@ -144,6 +145,7 @@ class Agent:
         """Not a byte before the first lists are whole (S1.08)."""
         deadline = time.monotonic() + self._config.cache_sync_timeout
         while not self._source.wait_synced(0.2):
+            self._beat()  # that it waits is told by /readyz
             if self._ended.is_set():
                 return False
             if time.monotonic() > deadline:
