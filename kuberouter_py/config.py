@@ -85,13 +85,15 @@ class Config:
     """Durations are seconds as float; 0 where the help says so means "leave as it is" or "off"."""
 
     run_service_proxy: bool = _option(values.BOOL, True, "Services through IPVS", group=RUN)
-    run_router: bool = _option(values.BOOL, True, "routes between the nodes' pods", group=RUN)
-    run_firewall: bool = _option(values.BOOL, True, "NetworkPolicy", group=RUN)
+    run_router: bool = _option(
+        values.BOOL, True, "routes between the nodes' pods; not in this version, which logs that", group=RUN
+    )
+    run_firewall: bool = _option(values.BOOL, True, "NetworkPolicy; not in this version, which logs that", group=RUN)
     cleanup: bool = _option(
         values.BOOL, False, "remove everything of ours from this node and exit", group=RUN, aliases=("cleanup-config",)
     )
 
-    kubeconfig: str = _option(values.TEXT, "", "kubeconfig file; without it the pod's own credentials", group=CLUSTER)
+    kubeconfig: str = _option(values.FILE, "", "kubeconfig file; without it the pod's own credentials", group=CLUSTER)
     master: str = _option(
         values.URL,
         "",
@@ -99,7 +101,7 @@ class Config:
         group=CLUSTER,
     )
     manifests: str = _option(
-        values.TEXT, "", "read the cluster from the YAML files of this directory; no API server", group=CLUSTER
+        values.FOLDER, "", "read the cluster from the YAML files of this directory; no API server", group=CLUSTER
     )
     hostname_override: str = _option(
         values.NODE_NAME,
@@ -241,7 +243,9 @@ class Config:
         values.SOCKET_PATH, f"{RUN_DIR}/agent.sock", "where `status` and `plan` ask the running agent", group=OBSERVE
     )
     log_format: str = _option(values.choice("json", "console"), "json", "the log's form", group=OBSERVE)
-    v: int = _option(values.VERBOSITY, 0, "verbosity: 0 what changed, 2 and more also why", group=OBSERVE, short="v")
+    v: int = _option(
+        values.VERBOSITY, 0, "verbosity; from 2 on also syncs that changed nothing", group=OBSERVE, short="v"
+    )
 
     @classmethod
     def from_texts(cls, texts: Mapping[str, Sequence[str]]) -> Config:

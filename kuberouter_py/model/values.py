@@ -235,6 +235,8 @@ def _required(kind: Kind[str], check: Callable[[str], None]) -> Kind[str]:
 BOOL: Kind[bool] = Kind("true|false", parse_bool, _bool_text, bare="true")
 TRISTATE: Kind[bool | None] = Kind("auto|true|false", _parse_tristate, _bool_text, bare="true")
 TEXT: Kind[str] = Kind("TEXT", str, str)
+FILE: Kind[str] = Kind("FILE", str, str)
+FOLDER: Kind[str] = Kind("DIR", str, str)
 DURATION: Kind[float] = Kind("DURATION", parse_duration, duration_text)
 POSITIVE_DURATION = checked(DURATION, _check_positive)
 WHOLE_SECONDS = checked(DURATION, _check_whole)
