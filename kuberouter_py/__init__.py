@@ -4,9 +4,13 @@ The path is HEAR -> KNOW -> DECIDE -> COMPARE -> WRITE, one direction:
 
 watchers/     list and watch, decode, cache; rings "Service ns/name changed", never carries the content
 controllers/  runner.py when to sync; services/desired.py what this node should look like (pure); reconcile.py the
-difference kernel/       the only code that writes: IPVS, ipset, iptables, links, routes, sysctls model/        the
-nouns all of them speak; ports.py every way out, as Protocols observe/      health, metrics, Events; agent.py wires it
-all; cli/ the commands
+              difference
+kernel/       the only code that writes: IPVS, ipset, iptables, links, routes, sysctls
+model/        the nouns all of them speak; ports.py every way out, as Protocols
+observe/      health, metrics, Events, status; agent/ wires it all; cli/ the commands
+
+Numbers such as S4.01 or M1.05 in comments name rules of the project's reference: what Kubernetes asks of a Service
+proxy (S) and of a client of its API (M).
 """
 
 __version__ = "0.1.0"

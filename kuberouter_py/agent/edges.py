@@ -43,7 +43,7 @@ MODULES = (
 
 
 class ServicesEdges:
-    """tables: growth order (DESIGN 4): what a Service leans on stands before its first VIP does (S10.11)."""
+    """tables: growth order: what a Service leans on stands before its first VIP does (S10.11)."""
 
     def __init__(self, config: Config, *, load_modules: bool = True) -> None:
         self.missing_modules = command.load_modules(MODULES) if load_modules else {}

@@ -1,7 +1,7 @@
 """The running agent: one thread for each watched kind, one for each controller, one for kernel news, one for HTTP.
 
 Stopping is not cleaning: SIGTERM ends the threads and leaves the node forwarding. A loop that dies ends the process
-with a clear last line, and the supervisor restarts it (DESIGN 6).
+with a clear last line, and the supervisor restarts it.
 """
 
 from __future__ import annotations

@@ -165,7 +165,7 @@ def _note(key: Any, value: Any, mirror: dict[Any, Any], other: dict[Any, Any]) -
 
 
 class Reconciler:
-    """tables: in the order in which they grow; they shrink in the reverse (DESIGN 4).
+    """tables: in the order in which they grow; they shrink in the reverse.
 
     leaning: table -> those whose content has to stand before anything is added to it. Where such a table refuses all
     that is wanted of it (a lock that is held, a module that is missing), the additions wait for a better moment.

@@ -1,9 +1,9 @@
 """Every name, number and mark bit that we put into the kernel, its length limit, and how a later process knows it for
 ours.
 
-No chain, set, table number or mark here equals one of kube-proxy's (KUBE-*, 0x4000, 0x8000) or kube-router's (KUBE-
-ROUTER-*, kube-router-*, 0x10000, 0x20000, tables 77-79); only the link names kube-dummy-if and kube-bridge are shared
-on purpose.
+No chain, set, table number or mark here equals one of kube-proxy's (KUBE-*, 0x4000, 0x8000) or kube-router's
+(KUBE-ROUTER-*, kube-router-*, 0x10000, 0x20000, tables 77-79); only the link names kube-dummy-if and kube-bridge are
+shared on purpose.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SERVICES_CHAINS = "KRPY-SVC-"
 SET_PREFIX = "krpy-"
 SERVICES_SETS = "krpy-svc-"
 
-# Every rule of ours carries a comment that starts so; a hash over the rule and those before it follows (DESIGN 5).
+# Every rule of ours carries a comment that starts so; a hash over the rule and those before it follows.
 RULE_COMMENT = "krpy:"
 
 # Routes: our protocol number (rtnetlink.h leaves 5..255 to routing daemons; 17 is kube-router's, 186-192 FRR's, 12

@@ -1,4 +1,4 @@
-"""The exam that every table of the kernel sits (DESIGN 8), and the shell for preparing and for asking other tools."""
+"""The exam that every table of the kernel sits, and the shell for preparing and for asking other tools."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ NAT, MASQUERADE, INPUT, FORWARD, SOURCES = (
 )
 
 SET_TYPES = {
-    "owned": "hash:ip,port",  # our virtual servers: how a later process knows them (DESIGN 5)
+    "owned": "hash:ip,port",  # our virtual servers: how a later process knows them
     "frontends": "hash:ip,port",  # every address and port we answer on: the guard's known pairs
     "clusterips": "hash:ip,port",  # policy of inside traffic
     # NodePorts, externalIPs, load-balancer addresses with policy Cluster: masqueraded (S4.02)

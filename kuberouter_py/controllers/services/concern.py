@@ -1,4 +1,4 @@
-"""Which Services a change of the node concerns: the inputs of a decision that are outside its object (DESIGN 2). Pure.
+"""Which Services a change of the node concerns: the inputs of a decision that are outside its object. Pure.
 
 What desired.py reads of the view is listed here; the rest of it concerns the node's own share alone.
 """

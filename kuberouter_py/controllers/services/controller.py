@@ -101,8 +101,8 @@ class ServicesController:
             self._begun = True
             news = self._decide(keys | {NODE}, dirty)
             outcome = self._reconciler.write(dirty)
-            # The link exists now, and with it sysctls of its own; and a route may have gone with an address (--vip-
-            # binding).
+            # The link exists now, and with it sysctls of its own; and a route may have gone with an address (where
+            # --vip-binding changed).
             removed = outcome.tables.get("addresses", TableCounts()).removed
             dirty = self._reconciler.read(("routes",)) if removed else {name: set() for name in self._table_names}
             for name, found in self._reconciler.claim({NODE: self._node_share()}).items():

@@ -123,7 +123,7 @@ def _frontends(
 
 
 def _allowed(service: Service, frontends: Iterable[Frontend], config: Config, notes: list[Note]) -> Iterator[Frontend]:
-    """Without those that --excluded-cidrs gives to somebody else, whatever is wanted (DESIGN 5)."""
+    """Without those that --excluded-cidrs gives to somebody else, whatever is wanted."""
     for frontend in frontends:
         held = inside(frontend.address, config.excluded_cidrs)
         if held is None:

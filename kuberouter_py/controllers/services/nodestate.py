@@ -74,7 +74,7 @@ def _ipvs_sysctls(kernel: Kernel) -> Iterator[tuple[str, str]]:
     yield "net/ipv4/vs/conntrack", "1"
     yield "net/ipv4/vs/expire_nodest_conn", "1"
     yield "net/ipv4/vs/expire_quiescent_template", "1"
-    if (4, 1) <= kernel.version < (5, 9):  # from 5.9 on the default 1 is right (users.md 1.6)
+    if (4, 1) <= kernel.version < (5, 9):  # from 5.9 on the default 1 is right
         yield "net/ipv4/vs/conn_reuse_mode", "0"
 
 
