@@ -63,10 +63,14 @@ def dead_agents(play: Play) -> str:
     return f"the agent of {', '.join(gone)} ended by itself" if gone else ""
 
 
-def until(play: Play, look: Callable[[], str | None], within: float, lasting: float = 0.0) -> None:
+def until(
+    play: Play, look: Callable[[], str | None], within: float, lasting: float = 0.0,
+    again: Callable[[], bool] = lambda: False,
+) -> None:  # fmt: skip
     """Looks until `look` says None (it holds), at least once; then it must go on holding for `lasting` seconds.
 
-    Otherwise StepFailed with what it said last. Nothing is waited for that a dead agent would have to do.
+    Otherwise StepFailed with what it said last. `again`: whether what has just ended the holding lets it begin anew
+    while there is time. Nothing is waited for that a dead agent would have to do.
     """
     clock = play.clock
     deadline = clock.now() + within
@@ -74,14 +78,23 @@ def until(play: Play, look: Callable[[], str | None], within: float, lasting: fl
         began = clock.now()
         wrong = look()
         if wrong is None:
-            break
+            wrong = _ended(play, look, began + lasting)
+            if wrong is None:
+                return
+            wrong = f"held, but after {clock.now() - began:.2f} s no more: {wrong}"
+            if not again():
+                raise StepFailed(wrong)
         if dead := dead_agents(play):
             raise StepFailed(f"{dead}; {wrong}")
         if clock.now() >= deadline:
             raise StepFailed(wrong)
         clock.pause(POLL)
-    while clock.now() - began < lasting:
-        clock.pause(POLL_LASTING)
-        wrong = look()
-        if wrong is not None:
-            raise StepFailed(f"held, but after {clock.now() - began:.2f} s no more: {wrong}")
+
+
+def _ended(play: Play, look: Callable[[], str | None], end: float) -> str | None:
+    """What `look` finds wrong until then."""
+    while play.clock.now() < end:
+        play.clock.pause(POLL_LASTING)
+        if (wrong := look()) is not None:
+            return wrong
+    return None

@@ -84,6 +84,20 @@ def test_what_must_not_answer_goes_on_not_answering(expect: str, attempt: Attemp
         perform(world, PROBE % f", expect: {expect}, for: 3s")
 
 
+def test_between_refusal_and_silence_holding_begins_anew_while_there_is_time() -> None:
+    def silent_from_1_to_3(now: float) -> Attempt:
+        return SILENT if 1.0 <= now < 3.0 else REFUSED
+
+    world = a_world()
+    world.answer = silent_from_1_to_3
+    perform(world, PROBE % ", expect: refused, for: 2s, within: 6s")
+    assert 5.0 <= world.clock.now() < 6.2
+    world = a_world()
+    world.answer = silent_from_1_to_3
+    with pytest.raises(StepFailed, match="expected refused; seen 1 × silent"):
+        perform(world, PROBE % ", expect: refused, for: 2s, within: 2s")
+
+
 def test_silence_is_not_refusal() -> None:
     for expect, attempt in (("silent", REFUSED), ("refused", SILENT), ("closed", OPEN), ("open", SILENT)):
         world = a_world()
