@@ -14,7 +14,7 @@ from tests.labkit.ports import LabError
 from tests.labkit.yaml12 import NULL, Field, did_you_mean, documents
 
 ANNOTATIONS = ("lab/ip", "lab/ready", "lab/phase")
-PHASES = ("Pending", "Running", "Succeeded", "Failed")
+PHASES = ("Succeeded", "Failed")
 WORKLOADS = {"CronJob", "DaemonSet", "Deployment", "Job", "ReplicaSet", "ReplicationController", "StatefulSet"}
 
 

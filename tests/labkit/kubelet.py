@@ -141,8 +141,11 @@ class Kubelets:
         running.reported = wanted
 
     def _terminate(self, pod: Pod, running: Running) -> None:
-        self._world.pod_terminating(running.namespace, running.name)
         grace = pod["metadata"].get("deletionGracePeriodSeconds")
+        if running.finished:  # nothing of it runs that could want the time
+            grace = 0
+        else:
+            self._world.pod_terminating(running.namespace, running.name)
         running.ending = threading.Timer(30 if grace is None else grace, self._end, [pod])
         running.ending.daemon = True
         running.ending.start()

@@ -115,6 +115,11 @@ class Flow:
         except TimeoutError:
             outcome = {"outcome": "silent"}
         except (OSError, EOFError, ssl.SSLError) as error:
+            if isinstance(error, EOFError) and not self._answered and self.target.scheme in sockets.KINDS:
+                # A server that wants other words than ours (a TLS one) took the connection, read them and closed it in
+                # good order. Nobody but a server does that: it is reached.
+                self._answered = True
+                return {**_opened({}), "seconds": time.monotonic() - began}
             outcome = {"outcome": self._word_for(error, time.monotonic() - began)}
             if outcome["outcome"] == "silent":
                 await asyncio.sleep(max(0.0, began + timeout - time.monotonic()))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import pytest
 
-from tests.labkit.traffic.flows import Target
+from tests.labkit.traffic import sockets
+from tests.labkit.traffic.flows import Flow, Target
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,27 @@ def test_protocol_and_family() -> None:
 def test_what_is_no_target(url: str) -> None:
     with pytest.raises(ValueError, match="expected tcp"):
         Target.of(url)
+
+
+async def asked_twice(close: str) -> tuple[str, str]:
+    """What becomes of two questions to a server that reads the first and then closes, with a FIN or with a reset."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        if close == "reset":
+            sockets.reset_on_close(writer.get_extra_info("socket"))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1") as server:
+        flow = Flow("here", f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}", None)
+        first, second = [(await flow.ask(5))["outcome"] for _ in range(2)]
+        flow.close()
+    return first, second
+
+
+@pytest.mark.parametrize(("close", "outcomes"), [("in order", ("open", "reset")), ("reset", ("refused", "refused"))])
+def test_who_takes_a_connection_and_closes_it_in_good_order_has_answered(
+    close: str, outcomes: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sockets, "visiting", lambda namespace: contextlib.nullcontext())
+    assert asyncio.run(asked_twice(close)) == outcomes

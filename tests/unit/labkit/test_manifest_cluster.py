@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.labkit.kubelet import Kubelets, Writer
 from tests.labkit.manifest_cluster import ManifestCluster
 from tests.labkit.ports import LabError
 from tests.unit.labkit.recording_world import RecordingWorld, pod, scenario, service
@@ -115,6 +116,25 @@ def test_a_deleted_pod_serves_through_its_grace_period(
     assert world.events[-1] == "remove web-1"
     assert cluster.get("pod/default/web-1") is None
     assert endpoints(cluster) == []
+
+
+def test_a_pod_that_has_ended_goes_at_once_when_it_is_deleted(world: RecordingWorld) -> None:
+    """An API server may show a Pod that has ended once more, with a deletionTimestamp, before it is gone."""
+    removed = threading.Event()
+
+    class Told(Writer):
+        def write_status(self, pod: dict[str, Any], status: dict[str, Any]) -> None: ...
+        def remove(self, pod: dict[str, Any]) -> None:
+            removed.set()
+
+    kubelets = Kubelets(scenario().nodes, world.as_world(), Told())
+    ended = pod("job", annotations={"phase": "Failed"})
+    ended["metadata"] |= {"namespace": "default", "uid": "u1"}
+    kubelets.observe(ended)
+    ended["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    kubelets.observe(ended)
+    assert removed.wait(5)
+    assert world.events == ["add job", "stop job", "remove job"]
 
 
 def test_hand_made_slices_are_left_alone(cluster: ManifestCluster) -> None:

@@ -127,6 +127,8 @@ def test_sections(text: str, message: str) -> None:
         ("expectStatus: {node: n1, failures: 0}", "expectStatus.controller: is missing"),
         ("patch: {svc/default: {}}", None),
         ("patch: {thing/default/web: {}}", "patch.thing/default/web: kind 'thing'"),
+        ("patch: {pod/default/a: {metadata: {annotations: {lab/phase: Running}}}}",
+         "patch.pod/default/a.metadata.annotations.lab/phase: wants one of Succeeded, Failed, not 'Running'"),
         ("patch: {pod/default/a: {metadata: {annotations: {lab/ready: maybe}}}}",
          "patch.pod/default/a.metadata.annotations.lab/ready: wants one of true, false"),
         ("delete: [namespace/a/b]", "delete[1]: "),
