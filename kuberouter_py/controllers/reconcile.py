@@ -14,11 +14,15 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import msgspec
+
 from kuberouter_py.model.report import TableCounts
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, SlicedTable, Table, Unavailable
 
 
-class Item(NamedTuple):
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """60,000 of these live at once for 10,000 Services: half the size of a named tuple, and none to the collector."""
+
     table: str
     key: Any
     value: Any
@@ -164,6 +168,10 @@ def _note(key: Any, value: Any, mirror: dict[Any, Any], other: dict[Any, Any]) -
         other.pop(key, None)
 
 
+def _done(asked: Mapping[Any, Any], refused: Mapping[Any, Refused]) -> int:
+    return len(asked) - sum(key in asked for key in refused)
+
+
 class Reconciler:
     """tables: in the order in which they grow; they shrink in the reverse.
 
@@ -299,8 +307,9 @@ class Reconciler:
         outcome = Outcome(unread=unread, lacking=lacking)
         for name, keys in dirty.items():
             self._states[name].adopt(keys)
-            for key in keys:
-                self._states[name].refused.pop(key, None)
+            if refused := self._states[name].refused:
+                for key in keys:
+                    refused.pop(key, None)
         for name, plan in plans.items():
             add = plan.add
             if add and any(self._is_absent(other) for other in self._leaning.get(name, ())):
@@ -343,9 +352,9 @@ class Reconciler:
             outcome.refused[name, key] = reason
         counts = outcome.tables.get(name, TableCounts())
         outcome.tables[name] = TableCounts(
-            counts.added + len(plan.add.keys() - refused.keys()),
-            counts.changed + len(plan.change.keys() - refused.keys()),
-            counts.removed + len(plan.remove.keys() - refused.keys()),
+            counts.added + _done(plan.add, refused),
+            counts.changed + _done(plan.change, refused),
+            counts.removed + _done(plan.remove, refused),
             counts.refused + len(refused),
         )
 

@@ -8,6 +8,8 @@ shared on purpose.
 
 from __future__ import annotations
 
+from functools import cache
+
 # Links (IFNAMSIZ: at most 15 characters).
 VIP_LINK = "kube-dummy-if"
 POD_BRIDGE = "kube-bridge"
@@ -36,6 +38,7 @@ CONNMARK_SERVICE = 0x0200_0000  # this connection goes to a frontend of ours: FO
 RUN_DIR = "/run/kuberouter-py"
 
 
+@cache
 def services_set(role: str, family: int) -> str:
     """ "krpy-svc-vips-4"; role: see controllers/services/chains.py."""
     return f"{SERVICES_SETS}{role}-{family}"

@@ -7,6 +7,7 @@ Rules S1.*, S2.*, S3.*, S5.*, S8.04, S11.* (semantics of a Service proxy); what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kuberouter_py.config import Config
@@ -219,8 +220,14 @@ def _frontend_items(key: VirtualServerKey, frontend: Frontend, local: bool, view
         items.append(Item(MEMBERS, SetMember(services_set("vips", family), SetEntry(key.address)), None))
         if config.vip_binding == "address":
             items.append(Item(ADDRESSES, Address(VIP_LINK, key.address), None))
-        items.append(Item(ROUTES, key.address, Route(VIP_LINK, route_source(view, family))))
+        items.append(Item(ROUTES, key.address, _route(route_source(view, family))))
     return tuple(items)
+
+
+@lru_cache(maxsize=16)
+def _route(source: bytes) -> Route:
+    """One object for all VIPs."""
+    return Route(VIP_LINK, source)
 
 
 def route_source(view: NodeView, family: int) -> bytes:
