@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from ipaddress import IPv6Address, ip_network
 from sys import intern
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from kuberouter_py.model.cluster import Cidr, ObjectKey
 from kuberouter_py.model.kernel import Protocol
+
+T = TypeVar("T")
 
 ANNOTATION_PREFIX = "kube-router.io/"
 PROTOCOLS: Mapping[str, int] = {protocol.name: int(protocol) for protocol in Protocol}
@@ -121,7 +124,19 @@ def address(text: str) -> bytes:
     return packed[12:] if packed.startswith(b"\0" * 10 + b"\xff\xff") else packed
 
 
+# Every octet as it is written without leading zeros: four look-ups are faster than any parsing.
+_OCTETS = {str(octet): octet for octet in range(256)}
+
+
 def _ipv4(text: str) -> bytes:
+    try:
+        one, two, three, four = text.split(".")
+        return bytes((_OCTETS[one], _OCTETS[two], _OCTETS[three], _OCTETS[four]))
+    except (ValueError, KeyError):
+        return _with_zeros(text)
+
+
+def _with_zeros(text: str) -> bytes:
     # bytes() refuses numbers past 255; isdecimal and isascii refuse what int() takes beside digits (" 1", "+1", "1_0").
     try:
         packed = bytes(map(int, text.split(".")))
@@ -190,3 +205,14 @@ def protocol_number(name: str | None) -> int:
         return PROTOCOLS[name or "TCP"]
     except KeyError:
         raise ValueError(f"protocol {name!r:.40} is not known") from None
+
+
+_shared: dict[Any, Any] = {}
+_SHARED_AT_MOST = 4096
+
+
+def shared(value: T) -> T:
+    """One object for equal values: thousands of Services and slices have one of a few lists of ports."""
+    if len(_shared) >= _SHARED_AT_MOST:
+        _shared.clear()
+    return cast(T, _shared.setdefault(value, value))

@@ -33,6 +33,7 @@ from kuberouter_py.watchers.decode_fields import (
     our_annotations,
     port_number,
     protocol_number,
+    shared,
     timestamp,
 )
 
@@ -156,7 +157,7 @@ def _service_ports(ports: list[PortJson | None] | None, unusable: list[str]) -> 
             found.append(ServicePort(intern(port.name or ""), protocol_number(port.protocol), number, node_port))
         except ValueError as error:
             unusable.append(f"spec.ports[{position}] {error}")
-    return tuple(found)
+    return shared(tuple(found))
 
 
 def _ingress_ips(status: ServiceStatusJson | None, unusable: list[str]) -> tuple[bytes, ...]:
@@ -277,7 +278,7 @@ def _slice_ports(ports: list[SlicePortJson | None] | None, unusable: list[str]) 
             found.append(SlicePort(intern(port.name or ""), protocol_number(port.protocol), port_number(port.port)))
         except ValueError as error:
             unusable.append(f"ports[{position}] {error}")
-    return tuple(found)
+    return shared(tuple(found))
 
 
 def _endpoints(endpoints: list[EndpointJson | None] | None, family: int, unusable: list[str]) -> tuple[Endpoint, ...]:
@@ -298,21 +299,25 @@ def _endpoints(endpoints: list[EndpointJson | None] | None, family: int, unusabl
         if len(packed) != width:
             unusable.append(f"endpoints[{position}]: {endpoint.addresses[0]} is not an IPv{family} address")
             continue
-        zones, nodes = _hints(endpoint.hints) if endpoint.hints else ((), ())
+        said = endpoint.conditions
+        conditions = _CONDITIONS[said.ready, said.serving, said.terminating] if said else READY | SERVING
         node, zone = intern(endpoint.nodeName or ""), intern(endpoint.zone or "")
-        found.append(Endpoint(packed, _conditions(endpoint.conditions), node, zone, zones, nodes))
+        if endpoint.hints:
+            found.append(Endpoint(packed, conditions, node, zone, *_hints(endpoint.hints)))
+        else:
+            found.append(Endpoint(packed, conditions, node, zone))
     return tuple(found)
 
 
-def _conditions(conditions: ConditionsJson | None) -> int:
-    """nil: ready and serving yes, terminating no (S3.01, M4.06)."""
-    if conditions is None:
-        return READY | SERVING
-    return (
-        (0 if conditions.ready is False else READY)
-        | (0 if conditions.serving is False else SERVING)
-        | (TERMINATING if conditions.terminating else 0)
+# nil: ready and serving yes, terminating no (S3.01, M4.06).
+_CONDITIONS = {
+    (ready, serving, terminating): (
+        (0 if ready is False else READY) | (0 if serving is False else SERVING) | (TERMINATING if terminating else 0)
     )
+    for ready in (None, False, True)
+    for serving in (None, False, True)
+    for terminating in (None, False, True)
+}
 
 
 def _hints(hints: HintsJson) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -27,7 +27,7 @@ class FileError(Exception):
     """Nothing of the file can be used, and what it said before stays in force. The message starts with file:line."""
 
 
-class Found(NamedTuple):
+class Found(msgspec.Struct, frozen=True, gc=False):
     kind: str
     key: ObjectKey
     object: ClusterObject
@@ -94,8 +94,10 @@ def read_manifest(name: str, data: bytes, kinds: Iterable[Kind]) -> Manifest:
     items = _json_items(name, data) if name.endswith(".json") else _yaml_items(name, data)
     wanted = {(version, kind.name): kind for kind in kinds for version in kind.api_versions}
     manifest = Manifest()
+    at, place = 0, ""
     for raw, line, *inherited in items:
-        place = f"{name}:{line}"
+        if line != at:  # a list without line breaks has one place, which all of its items share
+            at, place = line, f"{name}:{line}"
         try:
             about = head(raw)
         except DecodeError as error:
@@ -122,13 +124,15 @@ def _json_items(name: str, data: bytes) -> Iterator[_Item]:
     if json.items is None or not (json.kind or "").endswith("List"):
         yield _Item(data, 1)
         return
-    at, line = 0, 1
+    at, line, inherited = 0, 1, _inherited(json)
+    several = b"\n" in data.rstrip()
     for raw in json.items:
-        # Items lie one after the other, so each is found where the search starts, but for a comma and space.
-        start = data.find(raw, at)
-        line += data.count(b"\n", at, start)
-        yield _Item(raw, line, *_inherited(json))
-        at = start
+        if several:
+            # Items lie one after the other, so each is found where the search starts, but for a comma and space.
+            start = data.find(raw, at)
+            line += data.count(b"\n", at, start)
+            at = start
+        yield _Item(raw, line, *inherited)
 
 
 def _inherited(json: _ListJson) -> tuple[str, str]:

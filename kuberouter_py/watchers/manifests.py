@@ -72,7 +72,7 @@ class ManifestFolder:
         self._now = now
         self._files: dict[str, _File] = {}
         self._settling: dict[str, _Signature] = {}
-        self._appeared: dict[tuple[str, ObjectKey], float] = {}
+        self._appeared: dict[ObjectKey, float] = {}  # Services without a date of their own
         self._appearances = 0
         self._problems: dict[str, tuple[tuple[str, str], ...]] = {}
         self._error = ""
@@ -209,19 +209,19 @@ class ManifestFolder:
         objects: dict[str, dict[ObjectKey, ClusterObject]] = {kind.name: {} for kind in self._kinds}
         failures: dict[str, dict[ObjectKey, str]] = {kind.name: {} for kind in self._kinds}
         problems: dict[str, list[tuple[str, str]]] = {kind.name: [] for kind in self._kinds}
-        places: dict[tuple[str, ObjectKey], str] = {}
+        places: dict[str, dict[ObjectKey, str]] = {kind.name: {} for kind in self._kinds}
         for _, file in sorted(self._files.items()):
             for found in file.manifest.found:
-                identity = (found.kind, found.key)
-                if first := places.get(identity):
+                if first := places[found.kind].get(found.key):
                     problems[found.kind].append((found.place, f"{found.key} is in {first} already, which counts"))
                     continue
-                places[identity] = found.place
-                objects[found.kind][found.key] = self._dated(found.object, identity)
+                places[found.kind][found.key] = found.place
+                objects[found.kind][found.key] = self._dated(found.object)
             for failed in file.manifest.undecodable:
                 problems[failed.kind].append((failed.place, f"{failed.key}: {failed.reason}"))
                 failures[failed.kind][failed.key] = f"{failed.place}: {failed.reason}"
-        self._appeared = {identity: when for identity, when in self._appeared.items() if identity in places}
+        there = places.get("Service", {})
+        self._appeared = {key: when for key, when in self._appeared.items() if key in there}
         self._problems = {kind: tuple(found) for kind, found in problems.items()}
         self._problems[FILES] = tuple(
             (place, reason.strip())
@@ -244,14 +244,14 @@ class ManifestFolder:
         if self._cache.mark_synced(kind):
             self._broadcaster.ring_synced(kind)
 
-    def _dated(self, object: ClusterObject, identity: tuple[str, ObjectKey]) -> ClusterObject:
+    def _dated(self, object: ClusterObject) -> ClusterObject:
         """A Service without a creationTimestamp is as old as its appearance: the first one has second 1 of 1970."""
         if not isinstance(object, Service) or object.created:
             return object
-        if identity not in self._appeared:
+        if object.key not in self._appeared:
             self._appearances += 1
-            self._appeared[identity] = float(self._appearances)
-        return msgspec.structs.replace(object, created=self._appeared[identity])
+            self._appeared[object.key] = float(self._appearances)
+        return msgspec.structs.replace(object, created=self._appeared[object.key])
 
 
 def _interval(cost: float) -> float:
