@@ -12,7 +12,8 @@ import socket
 import struct
 import sys
 from binascii import unhexlify
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from kuberouter_py.kernel import netlink
@@ -145,6 +146,20 @@ class Messages:
             head = self._heads[command, length] = whole[: len(whole) - length]
         return head + server + destination
 
+    def new_destinations(self, server: bytes, destinations: Mapping[DestinationKey, Destination]) -> list[bytes]:
+        """NEW_DEST for each, as `pair` makes it, of the server that `server_key` names."""
+        heads: dict[tuple[int, int, Destination], tuple[bytes, bytes]] = {}
+        messages = []
+        for (address, port), destination in destinations.items():
+            kind = (len(address), port, destination)
+            around = heads.get(kind)
+            if around is None:
+                head, tail = _around(*kind)
+                whole = self.pair(NEW_DEST, server, head + address + tail)
+                around = heads[kind] = whole[: len(whole) - len(address) - len(tail)], tail
+            messages.append(around[0] + address + around[1])
+        return messages
+
     def list_servers(self) -> bytes:
         return self.make(GET_SERVICE)
 
@@ -173,13 +188,20 @@ def server_key(key: VirtualServerKey) -> bytes:
 def target(key: DestinationKey, destination: Destination) -> bytes:
     """The nested attribute of a destination with its values, for NEW_DEST and SET_DEST."""
     address, port = key
-    weight, forwarding = destination
-    size = len(address)
+    head, tail = _around(len(address), port, destination)
+    return head + address + tail
+
+
+@lru_cache(maxsize=1024)
+def _around(size: int, port: int, destination: Destination) -> tuple[bytes, bytes]:
+    """What comes before and after the address: the same for thousands of destinations, which share port and values."""
     form = _TARGET[size]
-    return form.pack(
-        *(form.size, _DEST | netlink.NLA_F_NESTED, 4 + size, 1, address, 6, 2, port.to_bytes(2, "big")),
-        *(8, 3, forwarding, 8, 4, weight, 8, 5, 0, 8, 6, 0, 6, _DEST_AF, _FAMILY[size][0]),
+    whole = form.pack(
+        *(form.size, _DEST | netlink.NLA_F_NESTED, 4 + size, 1, bytes(size), 6, 2, port.to_bytes(2, "big")),
+        *(8, 3, destination.forwarding, 8, 4, destination.weight, 8, 5, 0, 8, 6, 0),
+        *(6, _DEST_AF, _FAMILY[size][0]),
     )
+    return whole[:8], whole[8 + size :]
 
 
 def target_key(key: DestinationKey) -> bytes:

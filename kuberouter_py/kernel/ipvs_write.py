@@ -5,13 +5,15 @@ What is ours, and reading, is ipvs.py's; bytes are ipvs_codec.py's, words ipvs_n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Sequence
 from errno import EEXIST, ENOENT, ESRCH
+from operator import itemgetter
 
 from kuberouter_py.kernel import ipvs_codec as codec
 from kuberouter_py.kernel import ipvs_notation as notation
 from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
-from kuberouter_py.model.kernel import Destination, DestinationKey, VirtualServer, VirtualServerKey
+from kuberouter_py.model.kernel import DestinationKey, VirtualServer, VirtualServerKey
 from kuberouter_py.model.notation import endpoint_text
 from kuberouter_py.ports import EdgeError, Refused
 
@@ -27,22 +29,20 @@ class Writing:
         self._batch = batch
         self._messages = messages
         self._pending: list[bytes] = []
-        self._about: list[tuple[VirtualServerKey, int, DestinationKey | None]] = []
+        # What they are about: the first one's place, the server, the command, and the destinations, one a message.
+        self._about: list[tuple[int, VirtualServerKey, int, Sequence[DestinationKey | None]]] = []
         self._wanted: dict[VirtualServerKey, VirtualServer] = {}
         self._surprises: dict[VirtualServerKey, VirtualServer] = {}
         self._refused: dict[VirtualServerKey, Refused] = {}
         self._second_look = False
-        self._packed: tuple[Mapping[DestinationKey, Destination] | None, list[tuple[DestinationKey, bytes]]] = (
-            None,
-            [],
-        )
 
     def add(self, key: VirtualServerKey, server: VirtualServer) -> None:
         self._wanted[key] = server
         self._queue(self._messages.server(codec.NEW_SERVICE, key, server), key, codec.NEW_SERVICE, None)
-        name = codec.server_key(key)
-        for where, packed in self._pack(server.destinations):
-            self._queue(self._messages.pair(codec.NEW_DEST, name, packed), key, codec.NEW_DEST, where)
+        messages = self._messages.new_destinations(codec.server_key(key), server.destinations)
+        if messages:
+            self._about.append((len(self._pending), key, codec.NEW_DEST, tuple(server.destinations)))
+            self._pending += messages
 
     def change(self, key: VirtualServerKey, old: VirtualServer, new: VirtualServer) -> None:
         self._wanted[key] = new
@@ -80,24 +80,17 @@ class Writing:
         self._send()
         return self._refused
 
-    def _pack(self, destinations: Mapping[DestinationKey, Destination]) -> list[tuple[DestinationKey, bytes]]:
-        """Frontends of one Service port follow each other and share one mapping: packed once for all of them."""
-        if self._packed[0] is not destinations:
-            packed = [(where, codec.target(where, destination)) for where, destination in destinations.items()]
-            self._packed = destinations, packed
-        return self._packed[1]
-
     def _queue(self, message: bytes, key: VirtualServerKey, command: int, where: DestinationKey | None) -> None:
-        self._pending.append(message)
-        self._about.append((key, command, where))
         if len(self._pending) >= _AT_ONCE:
             self._send()
+        self._about.append((len(self._pending), key, command, (where,)))
+        self._pending.append(message)
 
     def _send(self) -> None:
         for index, number in self._batch.send(self._pending).items():
-            key, command, where = self._about[index]
+            first, key, command, about = self._about[bisect_right(self._about, index, key=itemgetter(0)) - 1]
             if key not in self._refused:
-                self._failed(key, command, where, number)
+                self._failed(key, command, about[index - first], number)
         self._pending, self._about = [], []
 
     def _failed(self, key: VirtualServerKey, command: int, where: DestinationKey | None, number: int) -> None:

@@ -14,7 +14,9 @@ import os
 import socket
 import struct
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 from kuberouter_py.ports import Busy, EdgeError, Unavailable
 
@@ -375,11 +377,8 @@ def _messages(data: memoryview, size: int) -> Iterator[tuple[int, int, int, memo
 
 
 def _end_of_batch(messages: Sequence[bytes], first: int, most: int) -> int:
-    size, last, limit = len(messages[first]), first + 1, min(len(messages), first + most)
-    while last < limit and size + len(messages[last]) <= BATCH_BYTES:
-        size += len(messages[last])
-        last += 1
-    return last
+    sizes = [*accumulate(map(len, messages[first : first + most]))]
+    return first + max(1, bisect_right(sizes, BATCH_BYTES))
 
 
 def _connect(protocol: int, strict: bool) -> socket.socket:
