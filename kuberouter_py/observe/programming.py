@@ -25,6 +25,8 @@ class Programming:
 
     def heard(self, service: ObjectKey, triggered: float, now: float) -> None:
         """triggered: the newest time on the Service's slices, 0.0 where there are none, or none has one."""
+        if not triggered and service not in self._seen:  # most of a first list: not worth a lock each
+            return
         with self._lock:
             if not triggered:
                 self._seen.pop(service, None)
