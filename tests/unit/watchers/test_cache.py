@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 from kuberouter_py.model.cluster import Cidr, EndpointSlice, Namespace, Node, ObjectKey, Service, ServiceCidr
 from kuberouter_py.watchers.broadcaster import Broadcaster
@@ -47,6 +48,26 @@ def test_a_slice_rings_its_old_and_its_new_service() -> None:
     assert put(cache, piece("c", NONE)) == set()
     assert cache.delete("EndpointSlice", ObjectKey("shop", "a")) == {WEB}
     assert cache.service_keys() == set()
+
+
+def test_a_slice_that_changes_is_never_seen_missing() -> None:
+    """Who reads takes no lock: a Service without endpoints for a moment would be one without destinations."""
+    seen: list[int] = []
+
+    class Watched(dict[Any, Any]):
+        def __setitem__(self, service: Any, pieces: Any) -> None:
+            seen.append(len(pieces))
+            super().__setitem__(service, pieces)
+
+        def pop(self, *arguments: Any) -> Any:
+            seen.append(0)
+            return super().pop(*arguments)
+
+    cache = Cache()
+    cache._slices = Watched()
+    for generation in range(3):
+        put(cache, piece("a", trigger=float(generation)))
+    assert seen == [1, 1, 1]
 
 
 def test_service_keys_are_those_of_services_and_of_slices() -> None:
