@@ -1,6 +1,6 @@
 """The addresses and names by which host, lab kernel and the worlds in it reach each other. IPv4 is enough here.
 
-    host (own network namespace) --tap-- first namespace of the lab kernel --veth-- router of the fabric -- nodes
+host (own network namespace) --tap-- first namespace of the lab kernel --veth-- router of the fabric -- nodes
 """
 
 from __future__ import annotations

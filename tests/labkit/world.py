@@ -126,9 +126,7 @@ class NamespaceWorld:
     def attempt(self, place: str, url: str, *, timeout: float, sport: int | None = None) -> Attempt:
         return self.attempts(place, url, 1, timeout=timeout, sport=sport)[0]
 
-    def attempts(
-        self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None
-    ) -> list[Attempt]:
+    def attempts(self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None) -> list[Attempt]:
         outcomes = self._prober.call("attempts", timeout=count * timeout + _CALL, namespace=self._namespace(place),
                                      url=url, count=count, sport=sport, timeout_each=timeout)  # fmt: skip
         return [Attempt(**outcome) for outcome in outcomes]

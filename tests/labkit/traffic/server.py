@@ -153,7 +153,6 @@ class Servers:
                 connection.reset()
             await asyncio.sleep(0)
 
-
     async def clear(self, request: dict[str, Any]) -> None:
         for owner in list(self._owners):
             await self.stop({"owner": owner})
