@@ -13,8 +13,9 @@ from typing import Protocol
 
 # A failed sync is repeated after 1 s, then 2, 4 ... and at the latest after 30 s (S10.09: a failed sync is retried).
 RETRY_FIRST, RETRY_LAST = 1.0, 30.0
-# The loop turns at least this often, so that liveness can tell a loop that hangs from one with nothing to do.
-HEARTBEAT = 1.0
+# The loop turns at least this often, so that liveness can tell a loop that hangs from one with nothing to do. It waits
+# for minutes before it says so (observe/health.py); every turn for nothing is CPU of an idle node.
+HEARTBEAT = 30.0
 
 
 class Controller(Protocol):

@@ -36,7 +36,7 @@ SUFFIXES = (".yaml", ".yml", ".json")
 FILES = "manifest files"  # what `status` calls them, beside the kinds
 SHARE = 0.0003  # of one CPU may go into looking: a third of what an idle agent may use
 SMOOTH = 8  # looks over which their cost is averaged: a thread's clock may advance by 10 ms at a time (HZ 100)
-SOONEST, LATEST = 0.2, 5.0  # seconds between looks
+SOONEST, LATEST = 0.2, 10.0  # seconds between looks; kubelet looks at its own folder of manifests every 20
 SETTLE = 0.05  # seconds that a file has to stay as it is before it is read: its writer may not be done
 
 
