@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from queue import Empty, SimpleQueue
 from typing import Final, Literal
 
 from kuberouter_py.kernel import command
@@ -23,6 +24,7 @@ from kuberouter_py.ports import Actual, Busy, EdgeError, Part, Plan, Refused, Un
 
 Wanted = Mapping[Chain, Rules | None]  # None: it shall be gone
 
+STEP: Final = 0.01  # seconds
 LOCK_WAIT: Final = 5  # seconds; kube-proxy waits as long for /run/xtables.lock
 
 
@@ -74,11 +76,20 @@ class Chains:
             return Actual(self._take(self._programs.look()))
 
     def parts(self, known: Sequence[Chain]) -> Iterator[Part[Chain, Rules]]:
-        """One program a step, and all that they said with the last one. See SlicedTable."""
-        view = View()
-        for seen in self._programs.looks():
-            view = seen
+        """A thread of its own runs the programs, which take their time; no step waits for it longer than STEP."""
+        answers: SimpleQueue[View | Exception] = SimpleQueue()
+
+        def look() -> None:
+            try:
+                answers.put(self._programs.look())
+            except Exception as error:
+                answers.put(error)
+
+        threading.Thread(target=look, name="iptables-save", daemon=True).start()
+        while (view := _next(answers)) is None:
             yield Part()
+        if isinstance(view, Exception):
+            raise view
         with self._lock:
             ours = self._take(view)
         yield Part(ours, gone=[key for key in known if key not in ours])
@@ -183,6 +194,13 @@ class Chains:
             wanted = {key: rules for key, rules in wanted.items() if rules is not None or key in there}
         if wanted:
             self._programs.restore(flavour, family, script(wanted, there), LOCK_WAIT)
+
+
+def _next(answers: SimpleQueue[View | Exception]) -> View | Exception | None:
+    try:
+        return answers.get(timeout=STEP)
+    except Empty:
+        return None
 
 
 def _parts(wanted: Wanted) -> list[list[Chain]]:

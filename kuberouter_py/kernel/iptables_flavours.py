@@ -6,7 +6,7 @@ What is read with the programs, and what is written, is left to kernel/iptables.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -86,11 +86,6 @@ class Programs:
 
     def look(self) -> View:
         """Everything there is. Raises EdgeError when a flavour that is here could not be read."""
-        *_, view = self.looks()
-        return view
-
-    def looks(self) -> Iterator[View]:
-        """The same, one program a step; whole after the last one."""
         view = View()
         for flavour in FLAVOURS:
             for family in FAMILIES:
@@ -98,7 +93,7 @@ class Programs:
                     view.saved[flavour, family] = self.save(flavour, family)
                 except Unavailable as error:
                     view.lacking[flavour, family] = str(error)
-                yield view
+        return view
 
     def save(self, flavour: Flavour, family: int) -> Saved:
         """Raises Unavailable where this node has no such flavour, EdgeError for any other failure."""
