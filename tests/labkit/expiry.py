@@ -21,8 +21,9 @@ SPECS: Final[dict[str, dict[str, Any]]] = {
     "EndpointSlice": {"addressType": "IPv4", "endpoints": []},
     "Pod": {"spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "none", "image": "none"}]}},
     "NetworkPolicy": {"spec": {"podSelector": {}}},
-    "ServiceCIDR": {"spec": {"cidrs": ["198.18.99.0/24"]}},
 }
+# What is deleted would need its controller to go (finalizers): one that stays is changed.
+STAYS: Final = {"Namespace": "default", "ServiceCIDR": "kubernetes"}
 NAME: Final = "lab-expire"
 
 
@@ -52,9 +53,9 @@ class Expiry:
 
     def _touch(self, kind: Kind) -> None:
         namespace = "default" if kind.namespaced else None
-        if kind.name == "Namespace":  # one that is deleted would need its controller: change one that stays
+        if kind.name in STAYS:
             labels = {"labels": {"lab/expired": self._before[kind.name]}}
-            self._client.request("PATCH", kind.path(name="default"), {"metadata": labels}, patch=True)
+            self._client.request("PATCH", kind.path(name=STAYS[kind.name]), {"metadata": labels}, patch=True)
             return
         thing = {
             "apiVersion": kind.api_version,
