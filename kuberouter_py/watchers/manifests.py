@@ -80,10 +80,12 @@ class ManifestFolder:
         self._last_event = 0.0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="manifests", daemon=True)
+        began = time.perf_counter()
         try:
             self._scan()
         except OSError as error:
             raise Unavailable(f"--manifests {folder}: {error.strerror or error}") from error
+        self._cost = time.perf_counter() - began  # of a look, until there is a better figure
 
     def start(self) -> None:
         self._thread.start()
@@ -98,12 +100,12 @@ class ManifestFolder:
     def run(self) -> None:
         """The first look takes the files as they are; later ones give each change the time to settle."""
         self._guarded(True)
-        cost, spent = 0.0, time.thread_time()
-        while not self._stopping.wait(SETTLE if self._settling else _interval(cost)):
+        spent = time.thread_time()
+        while not self._stopping.wait(SETTLE if self._settling else _interval(self._cost)):
             changed = self._guarded(False)
             now = time.thread_time()
             if not (changed or self._settling):  # only what looking costs, not what reading does
-                cost += (now - spent - cost) / SMOOTH
+                self._cost += (now - spent - self._cost) / SMOOTH
             spent = now
 
     def status(self) -> list[WatchStatus]:
