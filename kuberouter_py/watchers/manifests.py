@@ -4,8 +4,9 @@ Owns which files changed, and what all of them together say. What a file holds i
 itself is looked into, names that begin with a dot are not, and links are followed (a mounted ConfigMap is a folder of
 links).
 
-Changes are found by looking: inotify is silent where a folder comes through hostfs, 9p or NFS, and does not say so. How
-often follows from what a look costs on this machine (`_interval`).
+Changes are found by looking: inotify is silent where a folder comes through hostfs, 9p or NFS, and does not say so. A
+glance at the folder's own times shows files that come, go or are replaced at once; files that are rewritten in place
+show when all are looked at, how often follows from what that costs on this machine (`_interval`).
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ SUFFIXES = (".yaml", ".yml", ".json")
 FILES = "manifest files"  # what `status` calls them, beside the kinds
 SHARE = 0.0003  # of one CPU may go into looking: a third of what an idle agent may use
 SMOOTH = 8  # looks over which their cost is averaged: a thread's clock may advance by 10 ms at a time (HZ 100)
-SOONEST, LATEST = 0.2, 10.0  # seconds between looks; kubelet looks at its own folder of manifests every 20
+SOONEST, LATEST = 0.2, 5.0  # seconds between looks; kubelet looks at its own folder of manifests every 20
+GLANCE = 0.25  # seconds between glances: one stat each
+# Seconds for which a folder that has changed goes on counting as changed: its times are as coarse as a tick or, on
+# NFS, 1 s.
+RECENT = 1.0
 SETTLE = 0.05  # seconds that a file has to stay as it is before it is read: its writer may not be done
 
 
@@ -78,6 +83,7 @@ class ManifestFolder:
         self._error = ""
         self._loads = 0
         self._last_event = 0.0
+        self._folder_time = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self.run, name="manifests", daemon=True)
         began = time.perf_counter()
@@ -100,13 +106,22 @@ class ManifestFolder:
     def run(self) -> None:
         """The first look takes the files as they are; later ones give each change the time to settle."""
         self._guarded(True)
-        spent = time.thread_time()
-        while not self._stopping.wait(SETTLE if self._settling else _interval(self._cost)):
+        due = time.monotonic() + _interval(self._cost)
+        while not self._stopping.wait(SETTLE if self._settling else min(GLANCE, _interval(self._cost))):
+            if not self._settling and time.monotonic() < due and not self._folder_changed():
+                continue
+            spent = time.thread_time()
             changed = self._guarded(False)
-            now = time.thread_time()
             if not (changed or self._settling):  # only what looking costs, not what reading does
-                self._cost += (now - spent - self._cost) / SMOOTH
-            spent = now
+                self._cost += (time.thread_time() - spent - self._cost) / SMOOTH
+            due = time.monotonic() + _interval(self._cost)
+
+    def _folder_changed(self) -> bool:
+        try:
+            changed = os.stat(self._folder).st_mtime_ns
+        except OSError:
+            return True
+        return changed != self._folder_time or abs(self._now() - changed / 1e9) < RECENT
 
     def status(self) -> list[WatchStatus]:
         """The files first, then each kind."""
@@ -175,6 +190,7 @@ class ManifestFolder:
 
     def _scan(self) -> dict[str, _Signature]:
         found = {}
+        self._folder_time = os.stat(self._folder).st_mtime_ns
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if entry.name.startswith(".") or not entry.name.endswith(SUFFIXES):

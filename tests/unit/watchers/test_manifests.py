@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -316,6 +317,21 @@ def test_thread_sees_changes_and_stops(folder: Folder) -> None:
     folder.reader.stop()
     folder.reader.join(10.0)
     assert time.monotonic() - started < 5.0
+
+
+def test_a_glance_shows_files_that_come_and_go(tmp_path: Path) -> None:
+    """The folder's own time tells, and one that changed this very moment may change again within the same tick."""
+    reader = ManifestFolder(tmp_path, KINDS, Cache(), Broadcaster())
+    os.utime(tmp_path, (1000.0, 1000.0))
+    reader.look()
+    assert not reader._folder_changed()
+    (tmp_path / "a.yaml").write_text("")
+    assert reader._folder_changed()
+    reader.look()
+    assert reader._folder_changed()  # recent
+    os.utime(tmp_path, (2000.0, 2000.0))
+    reader.look()
+    assert not reader._folder_changed()
 
 
 def test_interval_follows_what_a_look_costs() -> None:
