@@ -2,7 +2,7 @@
 
 Owns the order of the messages, what an answer means for its server, and which servers are ours: those that the
 ownership set names, those on a VIP of kube-dummy-if, and those that this process wrote. What a Service wants is decided
-elsewhere; bytes are ipvs_codec.py's, words ipvs_notation.py's. Servers inside `excluded` and those on a firewall mark
+elsewhere; bytes are ipvs_codec.py's, words model/notation.py's. Servers inside `excluded` and those on a firewall mark
 are other people's: listed, never touched.
 """
 
@@ -14,12 +14,12 @@ from errno import ENOENT, ERANGE
 from itertools import chain
 
 from kuberouter_py.kernel import ipvs_codec as codec
-from kuberouter_py.kernel import ipvs_notation as notation
 from kuberouter_py.kernel.generic_netlink import generic_family
 from kuberouter_py.kernel.ipvs_write import Writing, look
 from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import DestinationKey, Protocol, VirtualServer, VirtualServerKey, family_of
+from kuberouter_py.model.notation import mark_option, scheduling_options, server_option
 from kuberouter_py.ports import Actual, Busy, EdgeError, Part, Plan, Refused, Unavailable
 
 # thread-self, because the socket is of its thread's network namespace, and /proc/net of the process' first thread's.
@@ -189,9 +189,12 @@ class VirtualServers:
         lines = []
         for service in services:
             if service.key is None:
-                lines.append(notation.mark_text(service))
+                what = mark_option(service.mark, service.family)
             elif service.key in foreign:
-                lines.append(notation.server_text(service.key, service.scheduler, service.flags, service.timeout))
+                what = server_option(service.key)
+            else:
+                continue
+            lines.append(f"-A {what} {scheduling_options(service.scheduler, service.flags, service.timeout)}")
         self._foreign_lines = tuple(sorted(lines))
 
     def connections(

@@ -1,6 +1,6 @@
 """IPVS in bytes: generic netlink messages both ways, and /proc/net/ip_vs.
 
-Pure functions over bytes; sockets and decisions are ipvs.py's, ipvsadm's notation is ipvs_notation.py's. Layouts:
+Pure functions over bytes; sockets and decisions are ipvs.py's, words are model/notation.py's. Layouts:
 include/uapi/linux/ip_vs.h; which attributes a command must have, and of what size: net/netfilter/ipvs/ip_vs_ctl.c,
 ip_vs_genl_parse_service and _dest; the columns of /proc/net/ip_vs: ip_vs_info_seq_show there.
 """
@@ -43,7 +43,6 @@ _ACTIVE, _INACTIVE, _PERSIST, _DEST_AF = 7, 8, 9, 11  # IPVS_DEST_ATTR_*; addres
 _new = tuple.__new__
 
 _HASHED = 0x0002  # the kernel's own flag: "is in the table"
-ONE_PACKET = 0x0004  # of other people's servers; nothing of ours sets it
 # Not the kernel's: in what we read, "a persistence netmask or engine that nothing of ours sets". It makes the value
 # differ from every wanted one, so that adopting the server puts it right.
 UNUSUAL = 0x8000_0000

@@ -1,6 +1,6 @@
 """One plan on its way into IPVS: the messages, in which order, and what each answer means for its server.
 
-What is ours, and reading, is ipvs.py's; bytes are ipvs_codec.py's, words ipvs_notation.py's.
+What is ours, and reading, is ipvs.py's; bytes are ipvs_codec.py's, words model/notation.py's.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from errno import EEXIST, ENOENT, ESRCH
 from operator import itemgetter
 
 from kuberouter_py.kernel import ipvs_codec as codec
-from kuberouter_py.kernel import ipvs_notation as notation
 from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
 from kuberouter_py.model.kernel import DestinationKey, VirtualServer, VirtualServerKey
-from kuberouter_py.model.notation import endpoint_text
+from kuberouter_py.model.notation import destination_option, scheduling_options, server_option
 from kuberouter_py.ports import EdgeError, Refused
 
 _AT_ONCE = 4000  # messages in memory before they are sent
@@ -113,13 +112,13 @@ class Writing:
 
     def _words(self, key: VirtualServerKey, command: int, where: DestinationKey | None) -> str:
         if command == codec.DEL_SERVICE:
-            return f"-D {notation.key_text(key)}"
+            return f"-D {server_option(key)}"
         server = self._wanted[key]
         if where is None:
-            return notation.server_text(key, server.scheduler, server.flags, server.timeout)
+            return f"-A {server_option(key)} {scheduling_options(*server[:3])}"
         if command == codec.DEL_DEST:
-            return f"-d {notation.key_text(key)} -r {endpoint_text(where.address, where.port)}"
-        return notation.destination_text(key, where, server.destinations[where])
+            return f"-d {server_option(key)} {destination_option(where)}"
+        return f"-a {server_option(key)} {destination_option(where, server.destinations[where])}"
 
 
 def look(batch: Batch, messages: codec.Messages, key: VirtualServerKey) -> VirtualServer | None:

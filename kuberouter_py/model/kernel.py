@@ -35,6 +35,7 @@ SCHED_FLAG_1 = 0x0008
 SCHED_FLAG_2 = 0x0010
 SCHED_FLAG_3 = 0x0020
 PERSISTENT = 0x0001
+ONE_PACKET = 0x0004  # of other people's servers; nothing of ours sets it
 
 
 class VirtualServerKey(NamedTuple):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from kuberouter_py.model.kernel import (
+    ONE_PACKET,
     PERSISTENT,
     SCHED_FLAG_1,
     SCHED_FLAG_2,
@@ -89,7 +90,7 @@ def _order(key: Any) -> tuple[int, Any]:
 
 # -- virtual servers -------------------------------------------------------------------------------------------------
 
-_SERVER_OPTION = {IpProtocol.TCP: "-t", IpProtocol.UDP: "-u", IpProtocol.SCTP: "--sctp-service"}
+_SERVER_OPTION: Mapping[int, str] = {IpProtocol.TCP: "-t", IpProtocol.UDP: "-u", IpProtocol.SCTP: "--sctp-service"}
 _FORWARDING = {Forwarding.MASQUERADE: "-m", Forwarding.TUNNEL: "-i", Forwarding.DIRECT_ROUTE: "-g"}
 _FLAGS = {SCHED_FLAG_1: "flag-1", SCHED_FLAG_2: "flag-2", SCHED_FLAG_3: "flag-3"}
 _NAMED_FLAGS = {
@@ -109,16 +110,35 @@ def server_text(key: VirtualServerKey) -> str:
     return f"{protocol_text(key.protocol).upper()} {endpoint_text(key.address, key.port)}"
 
 
-def server_line(key: VirtualServerKey, server: VirtualServer, command: str = "-A") -> str:
-    """ "ipvsadm -A -t 10.96.0.10:80 -s rr -p 10800"."""
-    parts = ["ipvsadm", command, _server(key), "-s", server.scheduler]
-    if server.flags & PERSISTENT:
-        parts.append(f"-p {server.timeout}")
-    names = {**_FLAGS, **_NAMED_FLAGS.get(server.scheduler, {})}
-    flags = [name for bit, name in names.items() if server.flags & bit]
-    if flags:
-        parts.append(f"-b {','.join(flags)}")
+def server_option(key: VirtualServerKey) -> str:
+    """ "-t 10.96.0.10:80": how ipvsadm is told of a server."""
+    option = _SERVER_OPTION.get(key.protocol, f"protocol {key.protocol}")
+    return f"{option} {endpoint_text(key.address, key.port)}"
+
+
+def mark_option(mark: int, family: int) -> str:
+    """ "-f 5", with -6 for IPv6: one on a firewall mark."""
+    return f"-f {mark} -6" if family == 6 else f"-f {mark}"
+
+
+def scheduling_options(scheduler: str, flags: int, timeout: int) -> str:
+    """ "-s rr -p 10800"; also what only other people's servers have."""
+    parts = ["-s", scheduler]
+    if flags & PERSISTENT:
+        parts.append(f"-p {timeout}")
+    names = {**_FLAGS, **_NAMED_FLAGS.get(scheduler, {})}
+    chosen = [name for bit, name in names.items() if flags & bit]
+    if chosen:
+        parts.append(f"-b {','.join(chosen)}")
+    if flags & ONE_PACKET:
+        parts.append("-o")
     return " ".join(parts)
+
+
+def destination_option(key: DestinationKey, value: Destination | None = None) -> str:
+    """ "-r 10.244.1.2:6443 -m -w 1"; without a value just which one."""
+    where = f"-r {endpoint_text(key.address, key.port)}"
+    return where if value is None else f"{where} {_FORWARDING[value.forwarding]} -w {value.weight}"
 
 
 def protocol_text(protocol: int) -> str:
@@ -126,34 +146,33 @@ def protocol_text(protocol: int) -> str:
     return IpProtocol(protocol).name.lower() if protocol in IpProtocol.__members__.values() else str(protocol)
 
 
-def _server(key: VirtualServerKey) -> str:
-    return f"{_SERVER_OPTION[IpProtocol(key.protocol)]} {endpoint_text(key.address, key.port)}"
+def _server_line(command: str, key: VirtualServerKey, server: VirtualServer) -> str:
+    return f"ipvsadm {command} {server_option(key)} {scheduling_options(*server[:3])}"
 
 
-def _destination_line(server: str, command: str, key: DestinationKey, value: Destination | None) -> str:
-    line = f"ipvsadm {command} {server} -r {endpoint_text(key.address, key.port)}"
-    return line if value is None else f"{line} {_FORWARDING[value.forwarding]} -w {value.weight}"
+def _destination_line(command: str, key: VirtualServerKey, where: DestinationKey, value: Destination | None) -> str:
+    return f"ipvsadm {command} {server_option(key)} {destination_option(where, value)}"
 
 
 def _add_server(key: VirtualServerKey, server: VirtualServer) -> Iterator[str]:
-    yield server_line(key, server)
-    for destination, value in sorted(server.destinations.items()):
-        yield _destination_line(_server(key), "-a", destination, value)
+    yield _server_line("-A", key, server)
+    for where, value in sorted(server.destinations.items()):
+        yield _destination_line("-a", key, where, value)
 
 
 def _change_server(key: VirtualServerKey, old: VirtualServer, new: VirtualServer) -> Iterator[str]:
     if old[:3] != new[:3]:
-        yield server_line(key, new, "-E")
-    for destination, value in sorted(new.destinations.items()):
-        before = old.destinations.get(destination)
+        yield _server_line("-E", key, new)
+    for where, value in sorted(new.destinations.items()):
+        before = old.destinations.get(where)
         if before != value:
-            yield _destination_line(_server(key), "-a" if before is None else "-e", destination, value)
-    for destination in sorted(old.destinations.keys() - new.destinations.keys()):
-        yield _destination_line(_server(key), "-d", destination, None)
+            yield _destination_line("-a" if before is None else "-e", key, where, value)
+    for where in sorted(old.destinations.keys() - new.destinations.keys()):
+        yield _destination_line("-d", key, where, None)
 
 
 def _remove_server(key: VirtualServerKey, _server_there: VirtualServer) -> Iterator[str]:
-    yield f"ipvsadm -D {_server(key)}"
+    yield f"ipvsadm -D {server_option(key)}"
 
 
 # -- ipsets ----------------------------------------------------------------------------------------------------------

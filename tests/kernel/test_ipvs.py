@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kuberouter_py.kernel.ipvs import VirtualServers
-from kuberouter_py.kernel.ipvs_notation import server_lines
+from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import (
     PERSISTENT,
@@ -59,7 +59,8 @@ def witness() -> list[str]:
 
 
 def lines(servers: Servers) -> list[str]:
-    return sorted(line for each in servers.items() for line in server_lines(*each))
+    told = notation.lines({"virtual servers": Plan(add=servers)})
+    return sorted(line.removeprefix("ipvsadm ") for line in told)
 
 
 @pytest.fixture

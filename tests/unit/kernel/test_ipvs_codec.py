@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from ipaddress import ip_address
 from typing import Any
@@ -13,12 +12,10 @@ from hypothesis import strategies as st
 from pyroute2.netlink.generic.ipvs import ipvsmsg
 
 from kuberouter_py.kernel import ipvs_codec as codec
-from kuberouter_py.kernel.ipvs_notation import mark_text, server_lines
 from kuberouter_py.model.kernel import (
     PERSISTENT,
     SCHED_FLAG_1,
     SCHED_FLAG_2,
-    SCHED_FLAG_3,
     Destination,
     DestinationKey,
     Forwarding,
@@ -134,7 +131,7 @@ class TestAnswers:
         ]
         service = codec.parse_service(memoryview(reference(1, [*values, ("NETMASK", "128.0.0.0")]))[16:])
         assert service == codec.Service(None, 0xFFFFFFFF, 6, "sh", SCHED_FLAG_2, 0)
-        assert mark_text(service) == "-A -f 4294967295 -6 -s sh -b sh-port"
+        assert (service.mark, service.family, service.scheduler, service.flags) == (2**32 - 1, 6, "sh", SCHED_FLAG_2)
 
     def test_destination(self) -> None:
         values = [
@@ -225,18 +222,3 @@ class TestTable:
     def test_a_row_cut_off_is_a_value_error(self) -> None:
         with pytest.raises(ValueError, match=r".*"):
             codec.parse_table(HEAD + b"TCP  0A600001:0050 rr \n  -> 0A0000")
-
-
-def test_notation() -> None:
-    server = VirtualServer(
-        "sed",
-        PERSISTENT | SCHED_FLAG_1 | SCHED_FLAG_3,
-        300,
-        {WHERE[16]: Destination(0), WHERE[4]: Destination(2, Forwarding.DIRECT_ROUTE)},
-    )
-    assert server_lines(KEYS[1]._replace(protocol=Protocol.SCTP), server) == [
-        "-A --sctp-service [fd00::1]:443 -s sed -p 300 -b flag-1,flag-3",
-        "-a --sctp-service [fd00::1]:443 -r 10.244.1.2:6443 -g -w 2",
-        "-a --sctp-service [fd00::1]:443 -r [fd00:1::2]:6443 -m -w 0",
-    ]
-    assert re.match(r"-A protocol 255 10\.96", server_lines(KEYS[0]._replace(protocol=255), SERVER)[0])

@@ -9,9 +9,11 @@ import pytest
 
 from kuberouter_py.model import notation
 from kuberouter_py.model.kernel import (
+    ONE_PACKET,
     PERSISTENT,
     SCHED_FLAG_1,
     SCHED_FLAG_2,
+    SCHED_FLAG_3,
     Address,
     Chain,
     Destination,
@@ -48,6 +50,30 @@ SIGNAL = VirtualServerKey(Protocol.SCTP, packed("10.96.0.9"), 3868)
 
 def told(table: str, plan: Plan[Any, Any]) -> list[str]:
     return notation.lines({table: plan})
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "flags", "timeout", "text"),
+    [
+        ("rr", 0, 0, "-s rr"),
+        ("sed", PERSISTENT | SCHED_FLAG_1 | SCHED_FLAG_3, 300, "-s sed -p 300 -b flag-1,flag-3"),
+        ("sh", SCHED_FLAG_1 | SCHED_FLAG_2, 0, "-s sh -b sh-fallback,sh-port"),
+        ("mh", ONE_PACKET | SCHED_FLAG_2, 0, "-s mh -b mh-port -o"),
+    ],
+)
+def test_how_a_server_balances(scheduler: str, flags: int, timeout: int, text: str) -> None:
+    assert notation.scheduling_options(scheduler, flags, timeout) == text
+
+
+def test_which_server_and_destination() -> None:
+    assert notation.server_option(SIGNAL) == "--sctp-service 10.96.0.9:3868"
+    assert notation.server_option(WEB6._replace(protocol=255)) == "protocol 255 [fd00::10]:80"
+    assert notation.mark_option(5, 4) == "-f 5"
+    assert notation.mark_option(2**32 - 1, 6) == "-f 4294967295 -6"
+    pod = DestinationKey(packed("fd00:1::2"), 6443)
+    assert notation.destination_option(pod) == "-r [fd00:1::2]:6443"
+    assert notation.destination_option(pod, Destination(0)) == "-r [fd00:1::2]:6443 -m -w 0"
+    assert notation.destination_option(pod, Destination(2, Forwarding.DIRECT_ROUTE)) == "-r [fd00:1::2]:6443 -g -w 2"
 
 
 def test_virtual_server_added_with_its_destinations() -> None:
