@@ -13,7 +13,7 @@ import queue
 import resource
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from kuberouter_py.agent.edges import Node, ServicesEdges
@@ -29,6 +29,28 @@ CHANGES = 100  # p99 of 100 is the second largest
 PATIENCE = 300.0
 
 
+class Compared(ServicesController):
+    """Tells when the background work has come to its end, and how long each slice of it took."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.slices: list[float] = []
+        self.done = threading.Event()
+
+    def begin_compare(self, tables: Collection[str]) -> None:
+        super().begin_compare(tables)
+        self.done.clear()
+
+    def background(self) -> bool | None:
+        started = time.perf_counter()
+        good = super().background()
+        if good is None:
+            self.done.set()
+        else:
+            self.slices.append(time.perf_counter() - started)
+        return good
+
+
 class Bench:
     """A controller over generated objects, run by the real runner."""
 
@@ -36,12 +58,11 @@ class Bench:
         self.endpoints = endpoints
         self.cache = Cache()
         self.reports: queue.Queue[SyncReport] = queue.Queue()
-        self.compared = threading.Event()  # a comparison has come to its end
         self.config = Config(run_router=False, run_firewall=False, vip_binding=binding)
         self.edges = ServicesEdges(self.config)
         for each in objects.objects(services, endpoints):
             self.put(each)
-        self.controller = ServicesController(
+        self.controller = Compared(
             self.config,
             objects.NODE,
             self.cache,
@@ -76,10 +97,8 @@ def _cpu() -> float:
 
 
 def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
-    gc.disable()
+    gc.disable()  # as the agent does it until its first sync is done
     bench = Bench(services, endpoints, binding)
-    gc.freeze()
-    gc.enable()
     thread = threading.Thread(target=bench.runner.run, daemon=True)
 
     def first_sync() -> None:
@@ -87,13 +106,15 @@ def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
         bench.next_report()
 
     seconds, cpu = _timed(first_sync)
+    gc.freeze()
+    gc.enable()
     changes = [_change(bench, services, number) for number in range(CHANGES)]
     latencies = sorted(latency for latency, _ in changes)
     delays = _changes_while_comparing(bench, services)
     bench.runner.stop()
     thread.join()
-    slices: list[float] = []
-    idle_seconds, idle_cpu = _timed(lambda: slices.extend(_compare_everything(bench)))
+    idle_seconds, idle_cpu = _timed(lambda: _compare_everything(bench))
+    slices = bench.controller.slices
     return {
         "first_sync_seconds": seconds,
         "first_sync_cpu_seconds": cpu,
@@ -118,36 +139,33 @@ def _change(bench: Bench, services: int, number: int) -> tuple[float, int]:
     started = time.perf_counter()
     bench.runner.ring(bench.put_raw("EndpointSlice", raw))
     while not (report := bench.next_report()).keys:  # of a comparison
-        bench.compared.set()
+        pass
     return time.perf_counter() - started, report.messages
 
 
 def _changes_while_comparing(bench: Bench, services: int) -> list[float]:
     """The same, while the whole kernel state is being compared: each from its event to the kernel, sorted."""
-    bench.compared.clear()
+    bench.controller.done.clear()
     bench.runner.ask_compare(table.name for table in bench.edges.tables)
     delays = []
     number = CHANGES
-    while not bench.compared.is_set():
+    while not bench.controller.done.is_set():
         delays.append(_change(bench, services, number)[0])
         number += 1
     return sorted(delays)
 
 
-def _compare_everything(bench: Bench) -> list[float]:
-    """The seconds that each slice took."""
-    slices = []
+def _compare_everything(bench: Bench) -> None:
+    while not bench.reports.empty():
+        bench.next_report()
+    bench.controller.slices.clear()
     bench.controller.begin_compare(())
-    while True:
-        started = time.perf_counter()
-        if bench.controller.background() is None:
-            break
-        slices.append(time.perf_counter() - started)
+    while bench.controller.background() is not None:
+        pass
     while not bench.reports.empty():
         report = bench.next_report()
         if report.wrote or report.failures:
             raise RuntimeError(f"nothing should have been to do: {report}")
-    return slices
 
 
 def main() -> None:
