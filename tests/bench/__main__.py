@@ -55,7 +55,7 @@ def main() -> int:
 
 def slowdown() -> float:
     """How much longer things take than they need, because others use this CPU as well; 1.0: alone. Looks for 1 s."""
-    pieces = []
+    pieces: list[float] = []
     while sum(pieces) < 1.0:
         began = time.perf_counter()
         sum(range(50_000))
