@@ -55,18 +55,21 @@ class Process:
         self._process.wait(timeout=30)
         self._log.close()
 
-    def measure(self, services: int, idle_seconds: float) -> dict[str, Any]:
-        """From process start to a complete kernel, then an idle stretch. Sizes in MB of 2^20 bytes."""
+    def start(self, services: int) -> dict[str, Any]:
+        """Waits until the kernel is complete: seconds since the process started."""
         status = self._wait_complete(services)
-        cpu = self._cpu()
-        time.sleep(idle_seconds)  # this stretch is what is measured, not a wait for something
         return {
             "start_seconds": self._seconds,
             "start_cpu_seconds": self._cpu_then,
             "agent_first_sync_seconds": status["controllers"]["services"]["lastDuration"],
-            "idle_cpu_percent": (self._cpu() - cpu) / idle_seconds * 100,
-            "peak_mb": self._peak() / 1024,
         }
+
+    def idle(self, seconds: float) -> dict[str, Any]:
+        """After start(): an idle stretch. Sizes in MB of 2^20 bytes."""
+        self._wait_settled()
+        cpu = self._cpu()
+        time.sleep(seconds)  # this stretch is what is measured, not a wait for something
+        return {"idle_cpu_percent": (self._cpu() - cpu) / seconds * 100, "peak_mb": self._peak() / 1024}
 
     def _wait_complete(self, services: int) -> Any:
         deadline = time.monotonic() + PATIENCE
@@ -82,6 +85,15 @@ class Process:
                 return status
             time.sleep(POLL)
         raise RuntimeError(f"not complete within {PATIENCE:.0f} s")
+
+    def _wait_settled(self) -> None:
+        """Until three seconds have cost nothing worth a tick each: news of what the first sync did come after it."""
+        deadline = time.monotonic() + PATIENCE
+        quiet = 0
+        while quiet < 3 and time.monotonic() < deadline:
+            before = self._cpu()
+            time.sleep(1.0)
+            quiet = quiet + 1 if self._cpu() - before <= 1 / TICKS else 0
 
     def _ready(self) -> bool:
         """Whether the first sync is done, asked so that the answer costs the agent nothing to speak of."""
