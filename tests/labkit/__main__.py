@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.labkit import boot, controlplane, own_network, scenario, wires
+from tests.labkit.machine import PROGRAMS
 from tests.labkit.model import Scenario
 from tests.labkit.ports import LabError
 from tests.labkit.yaml12 import FormatError, NotPlayable
@@ -112,6 +113,8 @@ def boot_and_play(
         }  # fmt: skip
         (workdir / "job.json").write_text(json.dumps(paper))
         env = {"PYTHONPATH": str(boot.REPOSITORY)}
+        if programs := sorted({name for entry in found for name in entry.programs}):
+            env[PROGRAMS] = str(controlplane.programs_directory(*programs))
         if any(entry.agents.source == "apiserver" for entry in found):
             ports = {"door": wires.API_PORT, "direct": wires.DIRECT_PORT, "control": wires.CONTROL_PORT}
             stack.enter_context(controlplane.running(wires.HOST_ADDRESS, **ports))

@@ -73,6 +73,8 @@ class ApiCluster:
         server = f"https://{answer['address']}:{answer['door']}"
         for name in scenario.nodes:
             _write_access(world.node_dir(name), server, answer["ca"], token)
+            admin = kubeconfig(server, who.ca, certificate=who.certificate, key=who.key)
+            (world.node_dir(name) / "admin.kubeconfig").write_text(admin)
         self._kubelets = Kubelets(scenario.nodes, world, self)
         self._watching = threading.Thread(target=self._watch, name="lab-kubelet", daemon=True)
         self._watching.start()

@@ -55,9 +55,9 @@ def running(address: str = "127.0.0.1", *, door: int = 0, direct: int = 0, contr
             process.wait()
 
 
-def programs_directory() -> Path:
-    """Where etcd and the others are; built first where that was never done, which takes minutes."""
-    done = subprocess.run([REPOSITORY / "scripts" / "control-plane"], stdout=subprocess.PIPE, text=True)
+def programs_directory(*more: str) -> Path:
+    """Where etcd and the others (and `more`) are; built first where that was never done, which takes minutes."""
+    done = subprocess.run([REPOSITORY / "scripts" / "control-plane", *more], stdout=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise LabError("scripts/control-plane failed: there is no control plane to run")
     return Path(done.stdout.strip())

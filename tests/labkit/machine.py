@@ -20,6 +20,7 @@ from tests.labkit.namespaces import Namespaces
 from tests.labkit.ports import LabError
 
 REPOSITORY: Final = Path(__file__).parent.parent.parent
+PROGRAMS: Final = "LAB_PROGRAMS"  # names the directory of the programs that files ask for
 COVERED: Final = (Path("/tmp"), Path("/run"))  # an empty one on every machine
 # The first process of a machine: collects what its children leave behind, as an init does.
 _INIT: Final = ("/bin/sh", "-c", "while :; do sleep 1000000 & wait; done")
@@ -154,11 +155,17 @@ def install_command() -> None:
     target.chmod(0o755)
 
 
+def install_programs(names: Iterable[str]) -> None:
+    """These of the control plane's programs are on every machine's PATH."""
+    for name in names:
+        target = Path("/usr/local/bin") / name
+        target.unlink(missing_ok=True)
+        target.symlink_to(Path(os.environ[PROGRAMS]) / name)
+
+
 def _kept() -> list[Path]:
     """What a machine needs of the directories that are covered: the interpreter, its packages, this tree."""
     wanted = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.executable).parent.parent, REPOSITORY}
-    guest = os.environ.get("LAB_GUEST")
-    if guest:
-        wanted.add(Path(guest))
+    wanted |= {Path(os.environ[name]) for name in ("LAB_GUEST", PROGRAMS) if name in os.environ}
     wanted |= {path.resolve() for path in wanted}  # a virtual environment may be a link to one elsewhere
     return sorted(path for path in wanted if any(path.is_relative_to(covered) for covered in COVERED))

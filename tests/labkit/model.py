@@ -54,6 +54,7 @@ class Scenario:
     outside: dict[str, OutsideSpec]
     agents: AgentSpec
     steps: tuple[Step, ...]
+    programs: tuple[str, ...] = ()  # real ones beside the agent, on every machine's PATH
 
 
 @dataclass(frozen=True)

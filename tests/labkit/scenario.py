@@ -1,7 +1,7 @@
 """A scenario file's text -> Scenario, or every error in it, each naming file, line and key.
 
-This module owns the sections (nodes, serviceCIDRs, outside, agents) and their defaults; scenario_steps.py owns the
-steps. What is not understood is an error, never skipped.
+This module owns the sections (nodes, serviceCIDRs, outside, agents, programs) and their defaults; scenario_steps.py
+owns the steps. What is not understood is an error, never skipped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tests.labkit.model import AgentSpec, NodeSpec, OutsideSpec, Scenario, Step
 from tests.labkit.scenario_steps import Context, read_step
 from tests.labkit.yaml12 import NULL, Field, FormatError, NotPlayable, did_you_mean, documents
 
-SECTIONS = ("nodes", "serviceCIDRs", "outside", "agents", "steps")
+SECTIONS = ("nodes", "serviceCIDRs", "outside", "agents", "programs", "steps")
+PROGRAMS = ("kube-proxy", "kubectl")  # what scripts/control-plane builds and a machine may run
 SERVICE_CIDRS: tuple[str, ...] = ("10.96.0.0/16", "fd00:10:96::/112")
 BGP_KEYS = (
     "engine", "asn", "neighbors", "password", "bfd", "gracefulRestart", "multihop", "port", "address", "announce",
@@ -77,6 +78,8 @@ class _Reading:
         outside = self._try(nobody, self._outside, found.get("outside"), nodes)
         self._try(None, _refuse_shared_addresses, found, nodes, outside)
         agents = self._try(AgentSpec(), _agents, found.get("agents"), nodes)
+        nothing_more: tuple[str, ...] = ()
+        programs = self._try(nothing_more, _programs, found.get("programs"), agents)
         context = Context(nodes=tuple(nodes), outside=tuple(outside), agents=agents)
         steps = []
         for field in found["steps"].items() if "steps" in found else []:
@@ -87,7 +90,7 @@ class _Reading:
                 steps.append(step)
         if self.errors:
             raise ScenarioErrors(sorted(self.errors, key=lambda error: error.line))
-        return Scenario(self.file, nodes, cidrs, outside, agents, tuple(steps))
+        return Scenario(self.file, nodes, cidrs, outside, agents, tuple(steps), programs)
 
     def _try(self, otherwise: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -278,3 +281,11 @@ def _agents(field: Field | None, nodes: dict[str, NodeSpec]) -> AgentSpec:
         names,
         fields.word_map(found["env"]) if "env" in found else {},
     )
+
+
+def _programs(field: Field | None, agents: AgentSpec) -> tuple[str, ...]:
+    if field is None:
+        return ()
+    if agents.source != "apiserver":
+        raise field.fail("wants agents.source: apiserver, which these programs talk to")
+    return tuple(item.choice(*PROGRAMS) for item in field.items("a list of programs"))

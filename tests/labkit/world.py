@@ -12,7 +12,7 @@ from tests.labkit import namespaces, wires
 from tests.labkit.agents import PROGRAM, Agent
 from tests.labkit.fabric import ROUTER, Fabric
 from tests.labkit.links import Links
-from tests.labkit.machine import Machine, install_command, ip_batch
+from tests.labkit.machine import Machine, install_command, install_programs, ip_batch
 from tests.labkit.model import Attempt, PodNetwork, Scenario
 from tests.labkit.namespaces import Namespaces
 from tests.labkit.pods import Pods, prepare_network
@@ -60,6 +60,7 @@ class NamespaceWorld:
 
     def build(self) -> None:
         install_command()
+        install_programs(self._scenario.programs)
         write_sysctls(None, _BETWEEN)
         with contextlib.suppress(OSError):  # where we share the host's kernel they are the host's, and stay
             write_sysctls(None, _KERNEL)

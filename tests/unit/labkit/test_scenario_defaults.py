@@ -22,6 +22,7 @@ def test_the_default_world() -> None:
     assert scenario.agents == AgentSpec(
         "manifests", ("--run-service-proxy", "--run-router=false", "--run-firewall=false"), None, {}
     )
+    assert scenario.programs == ()
 
 
 def test_a_node_of_which_little_is_said() -> None:

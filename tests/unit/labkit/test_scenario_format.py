@@ -55,6 +55,9 @@ def errors_of(text: str) -> list[str]:
         ("agents: {flags: --run-router}\nsteps: [x]\n", "f.yaml:1: agents.flags: wants a list of flags"),
         ("agents: {flags: [run-router]}\nsteps: [x]\n", "f.yaml:1: agents.flags[1]: wants a flag"),
         ("agents: {nodes: [n4]}\nsteps: [x]\n", "f.yaml:1: agents.nodes[1]: no node 'n4'"),
+        ("agents: {source: apiserver}\nprograms: [kube-prox]\nsteps: [x]\n",
+         "f.yaml:2: programs[1]: wants one of kube-proxy, kubectl, not 'kube-prox' (did you mean kube-proxy?)"),
+        ("programs: [kube-proxy]\nsteps: [x]\n", "f.yaml:1: programs: wants agents.source: apiserver"),
     ],
 )  # fmt: skip
 def test_sections(text: str, message: str) -> None:
