@@ -14,7 +14,7 @@ from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.agent.source import Source
 from kuberouter_py.config import Config
 from kuberouter_py.model.cluster import Node, ObjectKey
-from kuberouter_py.model.kernel import address_text
+from kuberouter_py.model.kernel import MarkServerKey, ServerKey, address_text
 from kuberouter_py.model.notation import protocol_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.observe.endpoints import http_server
@@ -120,12 +120,13 @@ class Telling:
             owner = self._owner_of(key)
             if owner is None:
                 continue
+            vip, protocol, port = _labels(key)
             yield ServiceCounters(
                 namespace=owner.namespace,
                 service=owner.name,
-                vip=address_text(key.address),
-                protocol=protocol_text(key.protocol),
-                port=key.port,
+                vip=vip,
+                protocol=protocol,
+                port=port,
                 connections=counted.connections,
                 packets_in=counted.packets_in,
                 packets_out=counted.packets_out,
@@ -137,3 +138,10 @@ class Telling:
                 byte_rate_in=counted.bytes_in_rate,
                 byte_rate_out=counted.bytes_out_rate,
             )
+
+
+def _labels(key: ServerKey) -> tuple[str, str, int]:
+    """Address, protocol and port in metrics. Of a server on a mark, as `ipvsadm -L` has it: the mark, "fwm" and 0."""
+    if isinstance(key, MarkServerKey):
+        return str(key.mark), "fwm", 0
+    return address_text(key.address), protocol_text(key.protocol), key.port

@@ -7,18 +7,22 @@ belong to somebody else and are neither read nor written. Nothing announces chan
 
 from __future__ import annotations
 
+import struct
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from errno import EEXIST, EINVAL, ENOENT, EOPNOTSUPP
+from itertools import repeat
 
 from kuberouter_py.kernel import ipset_codec as codec
 from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
 from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
-from kuberouter_py.model.notation import entry_text
+from kuberouter_py.model.notation import entry_text, set_text
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Unavailable
 
 _MEMBERS_A_PART = 2000  # to sort out in memory: some 5 ms
+_Marked = tuple[SetEntry, int | None]  # a member and its mark
+_NO_MEMBER = (KeyError, IndexError, ValueError, OverflowError, struct.error)  # what packing says of nonsense
 
 
 class Sets:
@@ -75,7 +79,7 @@ class Sets:
         number = self._one(codec.create(name, wanted, revision))
         if number == EEXIST:
             return self._replace(name, wanted)
-        return Refused(f"{codec.set_text(name, wanted)}: {codec.error_text(number)}") if number else None
+        return Refused(f"{set_text(name, wanted)}: {codec.error_text(number)}") if number else None
 
     def _replace(self, name: str, wanted: IpSet) -> Refused | None:
         present = next((each for each in _headers(self._batch, name) if each.name == name), None)
@@ -85,7 +89,7 @@ class Sets:
         refused = self._destroy(spare) or self._create_new(spare, wanted)
         if refused is not None:
             return refused
-        members = [SetMember(spare, entry) for entry in _entries(self._batch, present)]
+        members = {SetMember(spare, entry): mark for entry, mark in _entries(self._batch, present)}
         lost = _write(self._batch, codec.ADD, members)
         number = self._one(codec.swap(spare, name))
         left = self._destroy(spare)
@@ -95,7 +99,7 @@ class Sets:
 
     def _create_new(self, name: str, wanted: IpSet) -> Refused | None:
         number = self._one(codec.create(name, wanted, self._revision(wanted)))
-        return Refused(f"{codec.set_text(name, wanted)}: {codec.error_text(number)}") if number else None
+        return Refused(f"{set_text(name, wanted)}: {codec.error_text(number)}") if number else None
 
     def _destroy(self, name: str) -> Refused | None:
         number = self._one(codec.destroy(name))
@@ -109,9 +113,9 @@ class Sets:
         key = (wanted.type, wanted.family)
         if key not in self._revisions:
             try:
-                answers = self._batch.request(codec.ask_type(*key))
+                answers = self._batch.request(codec.ask_type(_type_name(wanted), wanted.family))
             except NetlinkError as error:
-                module = "ip_set_" + wanted.type.split(" ")[0].replace(":", "_").replace(",", "")
+                module = "ip_set_" + _type_name(wanted).replace(":", "_").replace(",", "")
                 raise Unavailable(
                     f"this kernel has no ipset type {wanted.type} for IPv{wanted.family} (module {module}): "
                     f"{codec.error_text(error.errno)}"
@@ -125,7 +129,7 @@ class Sets:
 
 
 class Members:
-    """ports.Table[SetMember, None]: the members of all sets of one prefix."""
+    """ports.Table[SetMember, int | None]: the members of all sets of one prefix, and the marks that some hold."""
 
     name = "set members"
 
@@ -139,15 +143,15 @@ class Members:
         """Netlink messages sent since the start."""
         return self._batch.sent + self._listing.sent
 
-    def read(self) -> Actual[SetMember, None]:
+    def read(self) -> Actual[SetMember, int | None]:
         """One dump a set. Raises Unavailable without ip_set, Busy."""
-        found: dict[SetMember, None] = {}
+        found: dict[SetMember, int | None] = {}
         for header in list(_headers(self._batch, self._prefix)):
             name = header.name
-            found.update(dict.fromkeys([SetMember(name, entry) for entry in _entries(self._batch, header)]))
+            found.update({SetMember(name, entry): mark for entry, mark in _entries(self._batch, header)})
         return Actual(found)
 
-    def parts(self, known: Sequence[SetMember]) -> Iterator[Part[SetMember, None]]:
+    def parts(self, known: Sequence[SetMember]) -> Iterator[Part[SetMember, int | None]]:
         """One set after the other, a few hundred members at a time. See SlicedTable."""
         missing: dict[str, set[SetMember]] = {}
         for first in range(0, len(known), _MEMBERS_A_PART):
@@ -157,7 +161,7 @@ class Members:
         for header in list(_headers(self._batch, self._prefix)):
             name, unseen = header.name, missing.get(header.name, set())
             for page in _pages(self._listing, header):
-                found = dict.fromkeys([SetMember(name, entry) for entry in page])
+                found = {SetMember(name, entry): mark for entry, mark in page}
                 unseen.difference_update(found)
                 yield Part(found)
         for unseen in missing.values():
@@ -173,19 +177,23 @@ class Members:
     def entries(self, name: str) -> list[SetEntry]:
         """Of one set; none where the set is missing. Raises Unavailable, Busy."""
         header = next((each for each in _headers(self._batch, name) if each.name == name), None)
-        return [] if header is None else list(_entries(self._batch, header))
+        return [] if header is None else [entry for entry, _ in _entries(self._batch, header)]
 
-    def apply(self, plan: Plan[SetMember, None]) -> dict[SetMember, Refused]:
-        """Adds, then removes. What found its set full is tried once more when the removed ones have made room."""
+    def apply(self, plan: Plan[SetMember, int | None]) -> dict[SetMember, Refused]:
+        """Adds and changes, then removes. What found its set full is tried once more when the removed ones have made
+        room.
+        """
+        wanted = {**plan.add, **{member: mark for member, (_, mark) in plan.change.items()}}
         refused = {
             member: Refused(f"set {member.set} does not start with {self._prefix}: not ours to write")
-            for member in (*plan.add, *plan.remove)
+            for member in (*wanted, *plan.remove)
             if not member.set.startswith(self._prefix)
         }
-        not_added = _write(self._batch, codec.ADD, (member for member in plan.add if member not in refused))
-        not_removed = _write(self._batch, codec.DEL, (member for member in plan.remove if member not in refused))
+        good = {member: mark for member, mark in wanted.items() if member not in refused} if refused else wanted
+        not_added = _write(self._batch, codec.ADD, good)
+        not_removed = _write(self._batch, codec.DEL, {one: None for one in plan.remove if one not in refused})
         if not_added and plan.remove:
-            not_added = _write(self._batch, codec.ADD, not_added)
+            not_added = _write(self._batch, codec.ADD, {member: wanted[member] for member in not_added})
         return refused | not_added | not_removed
 
     def close(self) -> None:
@@ -197,6 +205,10 @@ def _checked(prefix: str) -> str:
     if not prefix.startswith(SET_PREFIX):
         raise ValueError(f"prefix {prefix!r} of ipsets does not start with {SET_PREFIX!r}")
     return prefix
+
+
+def _type_name(wanted: IpSet) -> str:
+    return wanted.type.partition(" ")[0]
 
 
 def _value(header: codec.Header) -> IpSet:
@@ -216,8 +228,8 @@ def _headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
             yield header
 
 
-def _entries(batch: Batch, header: codec.Header) -> Iterator[SetEntry]:
-    """None for a set that went away since its header was read."""
+def _entries(batch: Batch, header: codec.Header) -> Iterator[_Marked]:
+    """With their marks. None for a set that went away since its header was read."""
     try:
         answers = batch.dump(codec.list_members(header.name))
     except NetlinkError as error:
@@ -225,59 +237,67 @@ def _entries(batch: Batch, header: codec.Header) -> Iterator[SetEntry]:
             raise
         return
     for payload in answers:
-        yield from codec.parse_members(payload, header)
+        yield from _parse(payload, header)
 
 
-def _pages(batch: Batch, header: codec.Header) -> Iterator[list[SetEntry]]:
+def _parse(payload: memoryview, header: codec.Header) -> Iterator[_Marked]:
+    if "skbinfo" in header.options:
+        return codec.parse_marked_members(payload)
+    return zip(codec.parse_members(payload, header), repeat(None), strict=False)
+
+
+def _pages(batch: Batch, header: codec.Header) -> Iterator[list[_Marked]]:
     """The same a datagram at a time."""
     try:
         for answers in batch.pages(codec.list_members(header.name)):
-            yield [entry for payload in answers for entry in codec.parse_members(payload, header)]
+            yield [pair for payload in answers for pair in _parse(payload, header)]
     except NetlinkError as error:
         if error.errno != ENOENT:
             raise
 
 
-def _write(batch: Batch, command: int, members: Iterable[SetMember]) -> dict[SetMember, Refused]:
+def _write(batch: Batch, command: int, members: Mapping[SetMember, int | None]) -> dict[SetMember, Refused]:
     """Many entries a message. Where the kernel stopped at one, those after it follow one by one."""
-    by_set: dict[str, list[SetEntry]] = {}
-    for name, entry in members:
-        by_set.setdefault(name, []).append(entry)
+    by_set: dict[str, list[_Marked]] = {}
+    for (name, entry), mark in members.items():
+        by_set.setdefault(name, []).append((entry, mark))
     refused: dict[SetMember, Refused] = {}
-    rest: list[SetMember] = []
-    pieces: list[tuple[str, Sequence[SetEntry]]] = []
+    rest: dict[SetMember, int | None] = {}
+    pieces: list[tuple[str, Sequence[_Marked]]] = []
     messages: list[bytes] = []
     for name, piece in _pieces(by_set):
         try:
-            messages.append(codec.members(command, name, piece))
+            messages.append(codec.members(command, name, dict(piece)))
             pieces.append((name, piece))
-        except (KeyError, IndexError, ValueError, OverflowError):
-            rest += [SetMember(name, entry) for entry in piece]
+        except _NO_MEMBER:
+            rest.update({SetMember(name, entry): mark for entry, mark in piece})
     details: dict[int, bytes] = {}
     for index, number in batch.send(messages, details).items():
         name, piece = pieces[index]
         line = codec.refused_line(details.get(index, b""))
         stopped = piece[line - 1 : line] if line else piece  # the whole message: the set is missing
-        for entry in stopped:
+        for entry, _ in stopped:
             _refuse(refused, command, SetMember(name, entry), number)
-        rest += [SetMember(name, entry) for entry in piece[line:]] if line else []
+        rest.update({SetMember(name, entry): mark for entry, mark in piece[line:]} if line else {})
     _write_singly(batch, command, rest, refused)
     return refused
 
 
-def _pieces(by_set: Mapping[str, Sequence[SetEntry]]) -> Iterator[tuple[str, Sequence[SetEntry]]]:
+def _pieces(by_set: Mapping[str, Sequence[_Marked]]) -> Iterator[tuple[str, Sequence[_Marked]]]:
     for name, entries in by_set.items():
         for start in range(0, len(entries), codec.ENTRIES_A_MESSAGE):
             yield name, entries[start : start + codec.ENTRIES_A_MESSAGE]
 
 
-def _write_singly(batch: Batch, command: int, members: Sequence[SetMember], refused: dict[SetMember, Refused]) -> None:
+def _write_singly(
+    batch: Batch, command: int, members: Mapping[SetMember, int | None], refused: dict[SetMember, Refused]
+) -> None:
     messages, sent = [], []
-    for member in members:
+    for member, mark in members.items():
         try:
-            messages.append(codec.member(command, *member))
+            messages.append(codec.member(command, *member, mark))
             sent.append(member)
-        except (KeyError, IndexError, ValueError, OverflowError):
+        except _NO_MEMBER:
             refused[member] = Refused(f"{member.set}: no member of an ipset: {member.entry}")
     for index, number in batch.send(messages).items():
         _refuse(refused, command, sent[index], number)

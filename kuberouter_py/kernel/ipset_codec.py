@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kuberouter_py.kernel import netlink
@@ -23,15 +23,23 @@ _PROTOCOL_VERSION = 6  # every kernel takes 6; 7 (Linux 4.20) adds nothing that 
 _PROTOCOL, _NAME, _TYPE, _REVISION, _FAMILY, _FLAGS, _DATA, _ADT, _LINE, _REVISION_MIN = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 _NAME2 = 3
 _MAXELEM, _HEADER_TIMEOUT, _CADT_FLAGS, _HEADER_NETMASK, _MARKMASK, _BITMASK = 19, 6, 8, 20, 11, 12
-_IP, _CIDR, _PORT, _ENTRY_PROTOCOL, _IP2, _CIDR2 = 1, 3, 4, 7, 20, 21
+_IP, _CIDR, _PORT, _ENTRY_PROTOCOL, _IP2, _CIDR2, _SKBMARK = 1, 3, 4, 7, 20, 21, 27
 _LIST_HEADER = 1 << 2
 
 # Flags of a header that change what an entry is or costs; 3..6 of ip_set.h's enum ipset_cadt_flags.
 _OPTION_FLAGS = {1 << 3: "counters", 1 << 4: "comment", 1 << 5: "forceadd", 1 << 6: "skbinfo"}
-# The lowest revision that can what we want: SCTP for ports (1), nomatch for networks (2). A low one, because an older
-# `ipset list` refuses the whole listing over one set of a revision that it does not know (no one knows the lowest of
-# hash:ip,port,net).
-_REVISIONS = {"hash:ip": 0, "hash:ip,port": 1, "hash:ip,port,ip": 1, "hash:ip,port,net": 1, "hash:net": 2}
+_FLAGS_OF = {word: bit for bit, word in _OPTION_FLAGS.items()}
+# The lowest revision that can what we want: SCTP for ports (1), nomatch for networks (2), marks (5). A low one, because
+# an older `ipset list` refuses the whole listing over one set of a revision that it does not know (no one knows the
+# lowest of hash:ip,port,net).
+_REVISIONS = {
+    "hash:ip": 0,
+    "hash:ip,port": 1,
+    "hash:ip,port skbinfo": 5,
+    "hash:ip,port,ip": 1,
+    "hash:ip,port,net": 1,
+    "hash:net": 2,
+}
 
 ERR_FIND_TYPE, ERR_BUSY, ERR_TYPE_MISMATCH, ERR_EXIST = 4098, 4100, 4102, 4103
 ERR_HASH_FULL = 4352
@@ -55,7 +63,7 @@ _ERRORS = {
     4355: "protocol missing: the set holds ports",
 }
 
-ENTRIES_A_MESSAGE = 400  # the largest entry takes 76 bytes, the attribute around them at most 65,535
+ENTRIES_A_MESSAGE = 400  # the largest entry takes 88 bytes, the attribute around them at most 65,535
 
 # 0x4000 says "network byte order": the kernel refuses addresses, ports and numbers without it.
 _ORDER = 0x4000
@@ -94,7 +102,7 @@ _ROWS: dict[tuple[str, int], tuple[struct.Struct, Callable[[tuple[Any, ...]], tu
 
 
 class Header(NamedTuple):
-    """A set as the kernel lists it. options: of those we never set, in ipset's notation."""
+    """A set as the kernel lists it. options: what follows its type in ipset's notation."""
 
     name: str
     type: str
@@ -111,14 +119,22 @@ def error_text(number: int) -> str:
 
 
 def create(name: str, wanted: IpSet, revision: int) -> bytes:
-    """Succeeds when the set exists with just this header; EEXIST when with another."""
+    """Succeeds when the set exists with just this header; EEXIST when with another. Raises KeyError for an option that
+    is no bare word.
+    """
+    type_name, *options = wanted.type.split()
+    flags = sum(_FLAGS_OF[word] for word in options)
     return _message(
         CREATE,
         _name(name),
-        netlink.text(_TYPE, wanted.type),
+        netlink.text(_TYPE, type_name),
         netlink.u8(_REVISION, revision),
         netlink.u8(_FAMILY, _kernel_family(wanted.family)),
-        netlink.nested(_DATA, netlink.be32(_MAXELEM | _ORDER, wanted.maxelem)),
+        netlink.nested(
+            _DATA,
+            netlink.be32(_MAXELEM | _ORDER, wanted.maxelem),
+            netlink.be32(_CADT_FLAGS | _ORDER, flags) if flags else b"",
+        ),
     )
 
 
@@ -143,18 +159,22 @@ def list_members(name: str) -> bytes:
     return _message(LIST, _name(name))
 
 
-def members(command: int, name: str, entries: Sequence[SetEntry]) -> bytes:
-    """Adds or deletes up to ENTRIES_A_MESSAGE. The kernel stops at the first that it refuses and tells its line."""
+def members(command: int, name: str, entries: Mapping[SetEntry, int | None]) -> bytes:
+    """Adds or deletes up to ENTRIES_A_MESSAGE, each with its mark or None. To add what is there gives it that mark.
+
+    The kernel stops at the first that it refuses and tells its line.
+    """
     parts: list[bytes] = []
-    for line, entry in enumerate(entries, 1):
-        packed = entry_bytes(entry)
+    for line, (entry, mark) in enumerate(entries.items(), 1):
+        packed = entry_bytes(entry) if mark is None else entry_bytes(entry) + _mark_part(mark)
         parts += (_DATA_HEAD[len(packed) + 12], packed, _LINES[line])
     return _message(command, _name(name), _LINES[0], netlink.nested(_ADT, *parts))
 
 
-def member(command: int, name: str, entry: SetEntry) -> bytes:
+def member(command: int, name: str, entry: SetEntry, mark: int | None = None) -> bytes:
     """Just one, with an ordinary answer."""
-    return _message(command, _name(name), netlink.nested(_DATA, entry_bytes(entry)))
+    more = b"" if mark is None else _mark_part(mark)
+    return _message(command, _name(name), netlink.nested(_DATA, entry_bytes(entry), more))
 
 
 def refused_line(repeated: bytes) -> int:
@@ -187,6 +207,11 @@ def _port_part(protocol: int, port: int) -> bytes:
         _ports.clear()
     _ports[protocol, port] = part
     return part
+
+
+def _mark_part(mark: int) -> bytes:
+    """All 32 bits of it, whatever the packet's mark is."""
+    return netlink.attribute(_SKBMARK | _ORDER, struct.pack(">II", mark, 0xFFFF_FFFF))
 
 
 def _message(command: int, *parts: bytes) -> bytes:
@@ -241,6 +266,18 @@ def parse_header(payload: memoryview) -> Header | None:
     )
 
 
+def parse_marked_members(payload: memoryview) -> Iterator[tuple[SetEntry, int]]:
+    """The entries in one answer to `list_members`, of a set with skbinfo, with their marks; 0: it has none.
+
+    A mark that leaves bits as they are is none that we set: it is told as -1.
+    """
+    adt = netlink.attributes(payload, 4).get(_ADT)
+    for _, data in netlink.each_attribute(adt or memoryview(b"")):
+        found = netlink.attributes(data)
+        mark, mask = struct.unpack(">II", found[_SKBMARK]) if _SKBMARK in found else (0, 0)
+        yield _parse_entry(found), mark if not mark or mask == 0xFFFF_FFFF else -1
+
+
 def parse_members(payload: memoryview, header: Header) -> Iterator[SetEntry]:
     """The entries in one answer to `list_members`, of the set with that header."""
     adt = netlink.attributes(payload, 4).get(_ADT)
@@ -277,12 +314,3 @@ def _parse_address(nested: memoryview) -> bytes:
 
 def _big(value: memoryview) -> int:
     return int.from_bytes(value, "big")
-
-
-# -- ipset's notation --------------------------------------------------------------------------------------------------
-
-
-def set_text(name: str, header: IpSet) -> str:
-    """ "create krpy-svc-vips-4 hash:ip family inet maxelem 1048576"."""
-    family = "inet" if header.family == 4 else "inet6"
-    return f"create {name} {header.type} family {family} maxelem {header.maxelem}"

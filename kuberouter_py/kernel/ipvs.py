@@ -1,9 +1,9 @@
 """The IPVS table: virtual servers with their destinations, read whole and written as differences.
 
 Owns the order of the messages, what an answer means for its server, and which servers are ours: those that the
-ownership set names, those on a VIP of kube-dummy-if, and those that this process wrote. What a Service wants is decided
-elsewhere; bytes are ipvs_codec.py's, words model/notation.py's. Servers inside `excluded` and those on a firewall mark
-are other people's: listed, never touched.
+ownership set names, those on a VIP of kube-dummy-if, those on a mark of our range, and those that this process wrote.
+What a Service wants is decided elsewhere; bytes are ipvs_codec.py's, words model/notation.py's. Servers inside
+`excluded` and those on other marks are other people's: listed, never touched.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from kuberouter_py.kernel.generic_netlink import generic_family
 from kuberouter_py.kernel.ipvs_write import Writing, look
 from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.model.cluster import Cidr
-from kuberouter_py.model.kernel import DestinationKey, Protocol, VirtualServer, VirtualServerKey, family_of
-from kuberouter_py.model.notation import mark_option, scheduling_options, server_option
+from kuberouter_py.model.kernel import (
+    DestinationKey,
+    MarkServerKey,
+    Protocol,
+    ServerKey,
+    VirtualServer,
+    VirtualServerKey,
+    server_family,
+)
+from kuberouter_py.model.names import is_balancing_mark
+from kuberouter_py.model.notation import scheduling_options, server_option
 from kuberouter_py.ports import Actual, Busy, EdgeError, Part, Plan, Refused, Unavailable
 
 # thread-self, because the socket is of its thread's network namespace, and /proc/net of the process' first thread's.
@@ -33,11 +42,11 @@ _A_PART = 50  # servers: some 10 ms in the lab kernel
 # probes at 198.51.100.0:20000 (S10.04); ours must not meet it.
 _PROBE = VirtualServerKey(Protocol.TCP, bytes((198, 51, 100, 158)), 158)
 
-Servers = dict[VirtualServerKey, VirtualServer]
+Servers = dict[ServerKey, VirtualServer]
 
 
 class VirtualServers:
-    """ports.Table[VirtualServerKey, VirtualServer].
+    """ports.Table[ServerKey, VirtualServer].
 
     owned: (address, protocol, port) of every server that an earlier process of ours noted as ours (the ownership set).
     vip_addresses: addresses on kube-dummy-if, packed. Both are asked at each `read`; what they raise, `read` raises.
@@ -62,48 +71,43 @@ class VirtualServers:
         self._asking = Batch(NETLINK_GENERIC)  # of whoever asks from another thread, and shall not delay a write
         self._lock = threading.RLock()
         self._messages: codec.Messages | None = None
-        self._written: set[VirtualServerKey] = set()
-        self._ours: set[VirtualServerKey] = set()  # as of the last read, like the next two
-        self._foreign: set[VirtualServerKey] = set()
+        self._written: set[ServerKey] = set()
+        self._ours: set[ServerKey] = set()  # as of the last read, like the next two
+        self._foreign: set[ServerKey] = set()
         self._foreign_lines: tuple[str, ...] = ()
-        self._deletion_order: Sequence[VirtualServerKey] = ()
+        self._deletion_order: Sequence[ServerKey] = ()
 
     @property
     def sent(self) -> int:
         """Netlink messages sent since the start."""
         return self._batch.sent + self._listing.sent + self._asking.sent
 
-    def read(self) -> Actual[VirtualServerKey, VirtualServer]:
+    def read(self) -> Actual[ServerKey, VirtualServer]:
         """The whole table. Raises Unavailable without ip_vs, Busy where others change it all the time."""
         with self._lock:
             messages = self._connect(again=True)
             for _ in range(_READ_ATTEMPTS):
                 services = [codec.parse_service(each) for each in self._batch.dump(messages.list_servers())]
-                destinations, _marks = codec.parse_table(_read_table())
+                destinations = codec.parse_table(_read_table())
                 # Two looks at a table that others may write: only where both show the same servers it is one picture.
-                if destinations.keys() == {service.key for service in services if service.key is not None}:
+                if set(map(_place, destinations)) == {_place(service.key) for service in services}:
                     return self._sort(services, destinations)
             raise Busy(f"the IPVS table changed during each of {_READ_ATTEMPTS} reads")
 
-    def parts(self, known: Sequence[VirtualServerKey]) -> Iterator[Part[VirtualServerKey, VirtualServer]]:
+    def parts(self, known: Sequence[ServerKey]) -> Iterator[Part[ServerKey, VirtualServer]]:
         """First the list of all servers, without destinations; then these, fifty servers at a time.
 
         One dump for each server, 0.2 ms in the lab kernel: /proc/net/ip_vs costs a tenth of that where there are few,
         but cannot be read on without starting over (ip_vs_info_array), so ten thousand cost 1 s without a pause.
         """
-        listed: dict[VirtualServerKey, codec.Service] = {}
-        marks = []
+        listed: dict[ServerKey, codec.Service] = {}
         for page in self._listing.pages(self._connect(again=True).list_servers()):
-            for service in map(codec.parse_service, page):
-                if service.key is None:
-                    marks.append(service)
-                else:
-                    listed[service.key] = service
+            listed.update({service.key: service for service in map(codec.parse_service, page)})
             yield Part()
         self._remember_order(tuple(listed))
         self._foreign = foreign = self._judge(listed)
         self._ours = listed.keys() - foreign
-        self._tell_foreign((*listed.values(), *marks), foreign)
+        self._tell_foreign(listed.values(), foreign)
         yield Part()
         for chunk in _chunks(tuple(listed)):
             yield self._look_at(chunk, listed, foreign)
@@ -112,10 +116,10 @@ class VirtualServers:
 
     def _look_at(
         self,
-        keys: Iterable[VirtualServerKey],
-        listed: Mapping[VirtualServerKey, codec.Service],
-        foreign: Collection[VirtualServerKey],
-    ) -> Part[VirtualServerKey, VirtualServer]:
+        keys: Iterable[ServerKey],
+        listed: Mapping[ServerKey, codec.Service],
+        foreign: Collection[ServerKey],
+    ) -> Part[ServerKey, VirtualServer]:
         found: tuple[Servers, Servers] = ({}, {})
         with self._lock:
             messages = self._connect()
@@ -124,18 +128,18 @@ class VirtualServers:
                 found[key in foreign][key] = _server(listed[key], destinations)
         return Part(*found)
 
-    def _look_for(self, keys: Iterable[VirtualServerKey]) -> Part[VirtualServerKey, VirtualServer]:
+    def _look_for(self, keys: Iterable[ServerKey]) -> Part[ServerKey, VirtualServer]:
         """Servers that were not listed. The list goes by position: one deleted while it was made hides another one."""
         with self._lock:
             messages = self._connect()
             gone = [key for key in keys if look(self._batch, messages, key) is None]
         return Part(gone=gone)
 
-    def _judge(self, listed: Collection[VirtualServerKey]) -> set[VirtualServerKey]:
-        """Which of them are foreign: as at the last read; one that has appeared since is ours where it has a mark."""
+    def _judge(self, listed: Collection[ServerKey]) -> set[ServerKey]:
+        """Which of them are foreign: as at the last read; one that has appeared since is ours where it bears a sign."""
         mine = self._ours | self._written
-        foreign = {key for key in listed if key not in mine}
-        fresh = [key for key in foreign if key not in self._foreign]
+        foreign = {key for key in listed if key not in mine and not _on_our_mark(key)}
+        fresh = [key for key in foreign if isinstance(key, VirtualServerKey) and key not in self._foreign]
         foreign.difference_update(self._marked(fresh) if fresh else ())
         if self._excluded:
             foreign.update(key for key in listed if self._is_excluded(key))
@@ -145,7 +149,7 @@ class VirtualServers:
         owned, vips = set(self._owned()), set(self._vip_addresses())
         return [key for key in keys if (key.address, key.protocol, key.port) in owned or key.address in vips]
 
-    def apply(self, plan: Plan[VirtualServerKey, VirtualServer]) -> dict[VirtualServerKey, Refused]:
+    def apply(self, plan: Plan[ServerKey, VirtualServer]) -> dict[ServerKey, Refused]:
         """Adds, then changes, then removes. A server that exists already is adopted: it ends as the plan says.
 
         A scheduler that the kernel lacks is Refused(missing=True); an existing server keeps its old one then, and its
@@ -153,7 +157,7 @@ class VirtualServers:
         """
         if not plan:
             return {}
-        keys = chain(plan.add, plan.change, plan.remove)
+        keys: Iterable[ServerKey] = chain(plan.add, plan.change, plan.remove)
         refused = {key: Refused("inside --excluded-cidrs") for key in keys if self._is_excluded(key)}
         with self._lock:
             try:
@@ -177,47 +181,39 @@ class VirtualServers:
         return refused
 
     def foreign_lines(self) -> tuple[str, ...]:
-        """Servers that were not ours when last looked for, those on firewall marks included, in ipvsadm's notation."""
+        """Servers that were not ours when last looked for, in ipvsadm's notation."""
         return self._foreign_lines
 
     def look_for_foreign(self) -> None:
         """Look at the list of servers now, for foreign_lines; no write has to wait for that. Raises EdgeError."""
         services = [codec.parse_service(each) for each in self._asking.dump(self._connect().list_servers())]
-        self._tell_foreign(services, self._judge([service.key for service in services if service.key is not None]))
+        self._tell_foreign(services, self._judge([service.key for service in services]))
 
-    def _tell_foreign(self, services: Iterable[codec.Service], foreign: Collection[VirtualServerKey]) -> None:
-        lines = []
-        for service in services:
-            if service.key is None:
-                what = mark_option(service.mark, service.family)
-            elif service.key in foreign:
-                what = server_option(service.key)
-            else:
-                continue
-            lines.append(f"-A {what} {scheduling_options(service.scheduler, service.flags, service.timeout)}")
+    def _tell_foreign(self, services: Iterable[codec.Service], foreign: Collection[ServerKey]) -> None:
+        lines = (
+            f"-A {server_option(one.key)} {scheduling_options(one.scheduler, one.flags, one.timeout)}"
+            for one in services
+            if one.key in foreign
+        )
         self._foreign_lines = tuple(sorted(lines))
 
-    def connections(
-        self, keys: Iterable[VirtualServerKey]
-    ) -> dict[VirtualServerKey, dict[DestinationKey, codec.Connections]]:
+    def connections(self, keys: Iterable[ServerKey]) -> dict[ServerKey, dict[DestinationKey, codec.Connections]]:
         """Live counters of just these servers, one dump each; a server that is gone has none. Raises EdgeError."""
         found = {}
         with self._lock:
             messages = self._connect()
             for key in keys:
-                family = family_of(key.address)
-                answers = [
-                    codec.parse_connections(each, family) for each in self._batch.dump(messages.list_destinations(key))
-                ]
+                dump = self._batch.dump(messages.list_destinations(key))
+                answers = [codec.parse_connections(each, server_family(key)) for each in dump]
                 found[key] = {where: counters for where, _, counters in answers}
         return found
 
-    def statistics(self) -> dict[VirtualServerKey, codec.Statistics]:
+    def statistics(self) -> dict[ServerKey, codec.Statistics]:
         """Traffic counters of every server, ours or not. Raises EdgeError."""
         found = {}
         for payload in self._asking.dump(self._connect().list_servers()):
             key, counters = codec.parse_service(payload).key, codec.parse_statistics(payload)
-            if key is not None and counters is not None:
+            if counters is not None:
                 found[key] = counters
         return found
 
@@ -257,34 +253,32 @@ class VirtualServers:
                 self._messages = codec.Messages(family)
         return self._messages
 
-    def _order_to_add(self, keys: Collection[VirtualServerKey]) -> Collection[VirtualServerKey]:
+    def _order_to_add(self, keys: Collection[ServerKey]) -> Collection[ServerKey]:
         """Those deleted last come first; those of which that is not known, in the order of their keys (see _MANY)."""
         if len(keys) < _MANY:
             return keys
         place = {key: -index for index, key in enumerate(self._deletion_order)}
-        return sorted(keys, key=lambda key: (place.get(key, 1), key))
+        return sorted(keys, key=lambda key: (place.get(key, 1), _place(key)))
 
-    def _order_to_remove(self, keys: Collection[VirtualServerKey]) -> Collection[VirtualServerKey]:
+    def _order_to_remove(self, keys: Collection[ServerKey]) -> Collection[ServerKey]:
         """So that a process which adds them all in the order of their keys meets the one deleted last first."""
         if len(keys) < _MANY:
             return keys
-        self._deletion_order = sorted(keys, reverse=True)
+        self._deletion_order = sorted(keys, key=_place, reverse=True)
         return self._deletion_order
 
-    def _is_excluded(self, key: VirtualServerKey) -> bool:
-        return any(key.address in cidr for cidr in self._excluded)
+    def _is_excluded(self, key: ServerKey) -> bool:
+        return isinstance(key, VirtualServerKey) and any(key.address in cidr for cidr in self._excluded)
 
     def _sort(
-        self, services: Sequence[codec.Service], destinations: Mapping[VirtualServerKey, codec.Destinations]
-    ) -> Actual[VirtualServerKey, VirtualServer]:
-        owned, vips = set(self._owned()), set(self._vip_addresses())
+        self, services: Sequence[codec.Service], destinations: Mapping[ServerKey, codec.Destinations]
+    ) -> Actual[ServerKey, VirtualServer]:
+        bearing = set(self._marked_of_all([one.key for one in services if isinstance(one.key, VirtualServerKey)]))
         ours: Servers = {}
         foreign: Servers = {}
         for service in services:
             key = service.key
-            if key is None:
-                continue
-            mine = (key.address, key.protocol, key.port) in owned or key.address in vips or key in self._written
+            mine = key in bearing or _on_our_mark(key) or key in self._written
             side = ours if mine and not self._is_excluded(key) else foreign
             side[key] = _server(service, destinations[key])
         self._ours, self._foreign = set(ours), set(foreign)
@@ -292,7 +286,7 @@ class VirtualServers:
         self._remember_order(tuple(destinations))
         return Actual(ours, foreign)
 
-    def _remember_order(self, listed: Sequence[VirtualServerKey]) -> None:
+    def _remember_order(self, listed: Sequence[ServerKey]) -> None:
         """`ipvsadm -C` deletes in the order in which the table is listed: the last full list tells it."""
         if len(listed) >= len(self._deletion_order) // 2:
             self._deletion_order = listed
@@ -302,7 +296,16 @@ def _server(service: codec.Service, destinations: codec.Destinations) -> Virtual
     return VirtualServer(service.scheduler, service.flags, service.timeout, destinations)
 
 
-def _chunks(keys: Sequence[VirtualServerKey]) -> Iterator[Sequence[VirtualServerKey]]:
+def _on_our_mark(key: ServerKey) -> bool:
+    return isinstance(key, MarkServerKey) and is_balancing_mark(key.mark)
+
+
+def _place(key: ServerKey) -> tuple[int, bytes, int]:
+    """To sort and to compare by: servers on marks last, the two families of a mark at one place."""
+    return (1 << 8, b"", key.mark) if isinstance(key, MarkServerKey) else key
+
+
+def _chunks(keys: Sequence[ServerKey]) -> Iterator[Sequence[ServerKey]]:
     return (keys[first : first + _A_PART] for first in range(0, len(keys), _A_PART))
 
 

@@ -23,10 +23,12 @@ from kuberouter_py.model.kernel import (
     Destination,
     DestinationKey,
     Forwarding,
+    MarkServerKey,
     Protocol,
+    ServerKey,
     VirtualServer,
     VirtualServerKey,
-    family_of,
+    server_family,
 )
 
 VERSION = 1
@@ -52,8 +54,10 @@ _KEY = {
     4: struct.Struct("=HHHHHxxHHHxxHH4sHH2sxx"),
     16: struct.Struct("=HHHHHxxHHHxxHH16sHH2sxx"),
 }
+_MARK_KEY = struct.Struct("=HHHHHxxHHI")  # of a server by mark: nested header, family, mark
 # Family and netmask: a v4 mask in network order; for IPv6 the prefix length as a native number (an address is EINVAL).
 _FAMILY = {4: (socket.AF_INET, 0xFFFF_FFFF), 16: (socket.AF_INET6, 128)}
+_SIZES = {4: 4, 6: 16}  # of an address
 # A destination: nested header, address, port, forwarding, weight, upper and lower threshold (0: none), address family.
 _TARGET = {
     4: struct.Struct("=HHHH4sHH2sxxHHIHHIHHIHHIHHHxx"),
@@ -63,11 +67,9 @@ _TARGET_KEY = {4: struct.Struct("=HHHH4sHH2sxxHHHxx"), 16: struct.Struct("=HHHH1
 
 
 class Service(NamedTuple):
-    """A server as the kernel lists it. key: None for one on a firewall mark."""
+    """A server as the kernel lists it."""
 
-    key: VirtualServerKey | None
-    mark: int
-    family: int
+    key: ServerKey
     scheduler: str
     flags: int
     timeout: int
@@ -117,9 +119,9 @@ class Messages:
     def make(self, command: int, *parts: bytes, flags: int = 0) -> bytes:
         return netlink.message(self.family, flags, generic_header(command, VERSION), *parts)
 
-    def server(self, command: int, key: VirtualServerKey, server: VirtualServer) -> bytes:
+    def server(self, command: int, key: ServerKey, server: VirtualServer) -> bytes:
         """NEW_SERVICE or SET_SERVICE. Every flag is set or cleared as the value says."""
-        netmask = _FAMILY[len(key.address)][1]
+        netmask = _FAMILY[_SIZES[server_family(key)]][1]
         return self.make(
             command,
             netlink.nested(
@@ -132,7 +134,7 @@ class Messages:
             ),
         )
 
-    def delete(self, key: VirtualServerKey) -> bytes:
+    def delete(self, key: ServerKey) -> bytes:
         """The server; its destinations go with it."""
         return self.pair(DEL_SERVICE, server_key(key), b"")
 
@@ -162,10 +164,10 @@ class Messages:
     def list_servers(self) -> bytes:
         return self.make(GET_SERVICE)
 
-    def get_server(self, key: VirtualServerKey) -> bytes:
+    def get_server(self, key: ServerKey) -> bytes:
         return self.make(GET_SERVICE, server_key(key))
 
-    def list_destinations(self, key: VirtualServerKey) -> bytes:
+    def list_destinations(self, key: ServerKey) -> bytes:
         return self.make(GET_DEST, server_key(key))
 
     def set_timeouts(self, wanted: Timeouts) -> bytes:
@@ -174,8 +176,11 @@ class Messages:
         return self.make(SET_CONFIG, *(netlink.u32(kind, value) for kind, value in zip(kinds, wanted, strict=True)))
 
 
-def server_key(key: VirtualServerKey) -> bytes:
+def server_key(key: ServerKey) -> bytes:
     """The nested attribute that names a server."""
+    if isinstance(key, MarkServerKey):
+        family = _FAMILY[_SIZES[key.family]][0]
+        return _MARK_KEY.pack(_MARK_KEY.size, _SERVICE | netlink.NLA_F_NESTED, 6, _AF, family, 8, _FWMARK, key.mark)
     size = len(key.address)
     form = _KEY[size]
     return form.pack(
@@ -224,14 +229,14 @@ def parse_service(payload: memoryview) -> Service:
         flags = _number(found[_FLAGS][:4])
         persistent = bool(flags & PERSISTENT)
         unusual = _PE_NAME in found or (persistent and _number(found[_NETMASK]) != _FAMILY[size][1])
-        key = None
+        key: ServerKey
         if _ADDR in found:
             port = int.from_bytes(found[_PORT], "big")
             key = VirtualServerKey(_number(found[_PROTOCOL]), bytes(found[_ADDR][:size]), port)
+        else:
+            key = MarkServerKey(_number(found[_FWMARK]), 6 if size == 16 else 4)
         return Service(
             key=key,
-            mark=_number(found[_FWMARK]) if key is None else 0,
-            family=6 if size == 16 else 4,
             scheduler=sys.intern(netlink.string(found[_SCHEDULER])),
             flags=flags & ~_HASHED | (UNUSUAL if unusual else 0),
             timeout=_number(found[_TIMEOUT]) if persistent else 0,
@@ -258,9 +263,10 @@ _ROW = struct.Struct("=8xI16sI2sxxIIII")
 _ROW_HEADS = tuple(struct.unpack("=I", struct.pack("=HH", *head))[0] for head in ((20, 1), (6, 2), (8, 3), (8, 4)))
 
 
-def parse_destinations(answers: Iterable[memoryview], server: VirtualServerKey) -> dict[DestinationKey, Destination]:
+def parse_destinations(answers: Iterable[memoryview], server: ServerKey) -> dict[DestinationKey, Destination]:
     """All answers to GET_DEST of that server, without counters. Raises ValueError for bytes that are none."""
-    size, family = len(server.address), family_of(server.address)
+    family = server_family(server)
+    size = _SIZES[family]
     values: dict[int, Destination] = {}
     found: dict[DestinationKey, Destination] = {}
     for payload in answers:
@@ -339,14 +345,14 @@ class _Values(dict[bytes, Destination]):
         return value
 
 
-def parse_table(data: bytes) -> tuple[dict[VirtualServerKey, Destinations], dict[int, Destinations]]:
-    """Destinations by server, and by firewall mark (the two families of one mark together: the file does not tell).
+def parse_table(data: bytes) -> dict[ServerKey, Destinations]:
+    """Destinations by server. Raises ValueError for bytes that are no such table.
 
-    Raises ValueError for bytes that are no such table.
+    The file does not tell the family of a firewall mark. Each such mark is there for both, with the destinations of
+    that family (those of a tunnel that crosses families go to the wrong one: nothing of ours does).
     """
     ports, values = _Ports(), _Values()
-    servers: dict[VirtualServerKey, Destinations] = {}
-    marks: dict[int, Destinations] = {}
+    servers: dict[ServerKey, Destinations] = {}
     for block in _SERVERS.split(data.rstrip(b"\n"))[2:]:
         head, *rows = block.split(b"\n  -> ")
         try:
@@ -359,10 +365,12 @@ def parse_table(data: bytes) -> tuple[dict[VirtualServerKey, Destinations], dict
             found = _slowly(rows, values)
         protocol, where, _ = head.split(None, 2)
         if protocol == b"FWM":
-            marks.setdefault(int(where, 16), {}).update(found)
+            for family, size in _SIZES.items():
+                own = {one: value for one, value in found.items() if len(one.address) == size}
+                servers.setdefault(MarkServerKey(int(where, 16), family), {}).update(own)
         else:
             servers[VirtualServerKey(_protocol(protocol), *_endpoint(where))] = found
-    return servers, marks
+    return servers
 
 
 def _slowly(rows: list[bytes], values: _Values) -> Destinations:

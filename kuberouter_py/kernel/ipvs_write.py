@@ -12,7 +12,7 @@ from operator import itemgetter
 
 from kuberouter_py.kernel import ipvs_codec as codec
 from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
-from kuberouter_py.model.kernel import DestinationKey, VirtualServer, VirtualServerKey
+from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServer
 from kuberouter_py.model.notation import destination_option, scheduling_options, server_option
 from kuberouter_py.ports import EdgeError, Refused
 
@@ -29,13 +29,13 @@ class Writing:
         self._messages = messages
         self._pending: list[bytes] = []
         # What they are about: the first one's place, the server, the command, and the destinations, one a message.
-        self._about: list[tuple[int, VirtualServerKey, int, Sequence[DestinationKey | None]]] = []
-        self._wanted: dict[VirtualServerKey, VirtualServer] = {}
-        self._surprises: dict[VirtualServerKey, VirtualServer] = {}
-        self._refused: dict[VirtualServerKey, Refused] = {}
+        self._about: list[tuple[int, ServerKey, int, Sequence[DestinationKey | None]]] = []
+        self._wanted: dict[ServerKey, VirtualServer] = {}
+        self._surprises: dict[ServerKey, VirtualServer] = {}
+        self._refused: dict[ServerKey, Refused] = {}
         self._second_look = False
 
-    def add(self, key: VirtualServerKey, server: VirtualServer) -> None:
+    def add(self, key: ServerKey, server: VirtualServer) -> None:
         self._wanted[key] = server
         self._queue(self._messages.server(codec.NEW_SERVICE, key, server), key, codec.NEW_SERVICE, None)
         messages = self._messages.new_destinations(codec.server_key(key), server.destinations)
@@ -43,7 +43,7 @@ class Writing:
             self._about.append((len(self._pending), key, codec.NEW_DEST, tuple(server.destinations)))
             self._pending += messages
 
-    def change(self, key: VirtualServerKey, old: VirtualServer, new: VirtualServer) -> None:
+    def change(self, key: ServerKey, old: VirtualServer, new: VirtualServer) -> None:
         self._wanted[key] = new
         if old[:3] != new[:3]:
             self._queue(self._messages.server(codec.SET_SERVICE, key, new), key, codec.SET_SERVICE, None)
@@ -59,10 +59,10 @@ class Writing:
             if where not in new.destinations:
                 self._queue(pair(codec.DEL_DEST, name, codec.target_key(where)), key, codec.DEL_DEST, where)
 
-    def remove(self, key: VirtualServerKey) -> None:
+    def remove(self, key: ServerKey) -> None:
         self._queue(self._messages.delete(key), key, codec.DEL_SERVICE, None)
 
-    def finish(self) -> dict[VirtualServerKey, Refused]:
+    def finish(self) -> dict[ServerKey, Refused]:
         self._send()
         self._second_look = True
         for key, wanted in self._surprises.items():
@@ -79,7 +79,7 @@ class Writing:
         self._send()
         return self._refused
 
-    def _queue(self, message: bytes, key: VirtualServerKey, command: int, where: DestinationKey | None) -> None:
+    def _queue(self, message: bytes, key: ServerKey, command: int, where: DestinationKey | None) -> None:
         if len(self._pending) >= _AT_ONCE:
             self._send()
         self._about.append((len(self._pending), key, command, (where,)))
@@ -92,7 +92,7 @@ class Writing:
                 self._failed(key, command, about[index - first], number)
         self._pending, self._about = [], []
 
-    def _failed(self, key: VirtualServerKey, command: int, where: DestinationKey | None, number: int) -> None:
+    def _failed(self, key: ServerKey, command: int, where: DestinationKey | None, number: int) -> None:
         """What one answer means (net/netfilter/ipvs/ip_vs_ctl.c, ip_vs_genl_set_cmd).
 
         ESRCH: the server is not there. ENOENT: the scheduler is not there, or the destination. EEXIST: it is there.
@@ -110,7 +110,7 @@ class Writing:
         else:
             self._refused[key] = Refused(f"{self._words(key, command, where)}: {error_text(number)}")
 
-    def _words(self, key: VirtualServerKey, command: int, where: DestinationKey | None) -> str:
+    def _words(self, key: ServerKey, command: int, where: DestinationKey | None) -> str:
         if command == codec.DEL_SERVICE:
             return f"-D {server_option(key)}"
         server = self._wanted[key]
@@ -121,7 +121,7 @@ class Writing:
         return f"-a {server_option(key)} {destination_option(where, server.destinations[where])}"
 
 
-def look(batch: Batch, messages: codec.Messages, key: VirtualServerKey) -> VirtualServer | None:
+def look(batch: Batch, messages: codec.Messages, key: ServerKey) -> VirtualServer | None:
     """The server as it is now; None where there is none. Raises EdgeError."""
     try:
         service = codec.parse_service(batch.request(messages.get_server(key))[0])

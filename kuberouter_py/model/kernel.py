@@ -44,6 +44,19 @@ class VirtualServerKey(NamedTuple):
     port: int
 
 
+class MarkServerKey(NamedTuple):
+    """A virtual server for every packet of one family that carries just this firewall mark, whatever its address.
+
+    ip_vs looks at marks before it looks at addresses, and compares all 32 bits.
+    """
+
+    mark: int
+    family: int
+
+
+ServerKey = VirtualServerKey | MarkServerKey
+
+
 class DestinationKey(NamedTuple):
     address: bytes
     port: int
@@ -70,7 +83,7 @@ class VirtualServer(NamedTuple):
 
 class IpSet(NamedTuple):
     """An ipset's header. type: "hash:ip", "hash:ip,port", "hash:ip,port,ip", "hash:ip,port,net" or "hash:net"; family 4
-    or 6.
+    or 6. With " skbinfo" behind its type, each member holds a packet mark for `-j SET --map-set`.
     """
 
     type: str
@@ -89,7 +102,7 @@ class SetEntry(NamedTuple):
 
 
 class SetMember(NamedTuple):
-    """Key of the members table."""
+    """Key of the members table. Its value is the mark that a member of a set with skbinfo holds, else None."""
 
     set: str
     entry: SetEntry
@@ -153,3 +166,7 @@ def address_text(packed: bytes) -> str:
 
 def family_of(packed: bytes) -> int:
     return 4 if len(packed) == 4 else 6
+
+
+def server_family(key: ServerKey) -> int:
+    return key.family if isinstance(key, MarkServerKey) else family_of(key.address)

@@ -29,13 +29,31 @@ RULE_COMMENT = "krpy:"
 # BIRD's).
 ROUTE_PROTOCOL = 158
 
-# Mark bits. Connection marks only: nothing of ours marks a packet between mangle and ip_vs (it compares the whole
-# mark).
+# Bits of the connection mark.
 CONNMARK_MASQUERADE = 0x0100_0000  # nat: masquerade this connection in POSTROUTING
 CONNMARK_SERVICE = 0x0200_0000  # this connection goes to a frontend of ours: FORWARD lets its replies pass
 
+# Packet marks that choose a virtual server. ip_vs compares the whole mark, so it is set last before ip_vs, whole, and
+# nothing else of ours marks a packet before ip_vs. What tells one of ours is that bit 30 is set and that no bit is
+# which somebody else reads: 8 to 11 Cilium, 14 and 15 kubelet and kube-proxy, 16 to 19 kube-router and Calico.
+BALANCING_MARK, BALANCING_MASK = 0x4000_0000, 0xC00F_FF00
+# What is left for the number: bits 0 to 7 and 20 to 29.
+BALANCING_MARKS = 1 << 18
+
 # Directory of what must outlive the process but not the machine: the agent's socket, former values of sysctls.
 RUN_DIR = "/run/kuberouter-py"
+
+
+def balancing_mark(number: int) -> int:
+    """The packet mark with this number. Raises ValueError outside 0 ... BALANCING_MARKS - 1."""
+    if not 0 <= number < BALANCING_MARKS:
+        raise ValueError(f"no balancing mark has number {number}")
+    return BALANCING_MARK | (number & ~0xFF) << 12 | number & 0xFF
+
+
+def is_balancing_mark(mark: int) -> bool:
+    """Whether it is one of ours: so is then the virtual server on it, which has no address to be known by."""
+    return mark & BALANCING_MASK == BALANCING_MARK
 
 
 @cache

@@ -22,8 +22,10 @@ from kuberouter_py.model.kernel import (
     Forwarding,
     IpSet,
     Link,
+    MarkServerKey,
     Route,
     Rules,
+    ServerKey,
     SetEntry,
     SetMember,
     VirtualServer,
@@ -80,7 +82,9 @@ class _Notation(NamedTuple):
 
 
 def _order(key: Any) -> tuple[int, Any]:
-    """IPv4 before IPv6 where a key is an address or starts with one, else as the key itself sorts."""
+    """IPv4 before IPv6 where a key is an address or starts with one, servers on a mark last, else as the key sorts."""
+    if isinstance(key, MarkServerKey):
+        return 32, key
     if isinstance(key, VirtualServerKey):
         return len(key.address), (key.address, key.protocol, key.port)
     if isinstance(key, Chain):  # jumps grow after, and go before, the chains that they lead to
@@ -105,20 +109,19 @@ def endpoint_text(address: bytes, port: int) -> str:
     return f"[{text}]:{port}" if family_of(address) == 6 else f"{text}:{port}"
 
 
-def server_text(key: VirtualServerKey) -> str:
-    """ "TCP 10.96.0.10:80", as `ipvsadm -L` heads it."""
+def server_text(key: ServerKey) -> str:
+    """ "TCP 10.96.0.10:80", "FWM 5", "FWM 5 IPv6", as `ipvsadm -L` heads it."""
+    if isinstance(key, MarkServerKey):
+        return f"FWM {key.mark} IPv6" if key.family == 6 else f"FWM {key.mark}"
     return f"{protocol_text(key.protocol).upper()} {endpoint_text(key.address, key.port)}"
 
 
-def server_option(key: VirtualServerKey) -> str:
-    """ "-t 10.96.0.10:80": how ipvsadm is told of a server."""
+def server_option(key: ServerKey) -> str:
+    """ "-t 10.96.0.10:80", "-f 5", "-f 5 -6": how ipvsadm is told of a server."""
+    if isinstance(key, MarkServerKey):
+        return f"-f {key.mark} -6" if key.family == 6 else f"-f {key.mark}"
     option = _SERVER_OPTION.get(key.protocol, f"protocol {key.protocol}")
     return f"{option} {endpoint_text(key.address, key.port)}"
-
-
-def mark_option(mark: int, family: int) -> str:
-    """ "-f 5", with -6 for IPv6: one on a firewall mark."""
-    return f"-f {mark} -6" if family == 6 else f"-f {mark}"
 
 
 def scheduling_options(scheduler: str, flags: int, timeout: int) -> str:
@@ -146,21 +149,21 @@ def protocol_text(protocol: int) -> str:
     return IpProtocol(protocol).name.lower() if protocol in IpProtocol.__members__.values() else str(protocol)
 
 
-def _server_line(command: str, key: VirtualServerKey, server: VirtualServer) -> str:
+def _server_line(command: str, key: ServerKey, server: VirtualServer) -> str:
     return f"ipvsadm {command} {server_option(key)} {scheduling_options(*server[:3])}"
 
 
-def _destination_line(command: str, key: VirtualServerKey, where: DestinationKey, value: Destination | None) -> str:
+def _destination_line(command: str, key: ServerKey, where: DestinationKey, value: Destination | None) -> str:
     return f"ipvsadm {command} {server_option(key)} {destination_option(where, value)}"
 
 
-def _add_server(key: VirtualServerKey, server: VirtualServer) -> Iterator[str]:
+def _add_server(key: ServerKey, server: VirtualServer) -> Iterator[str]:
     yield _server_line("-A", key, server)
     for where, value in sorted(server.destinations.items()):
         yield _destination_line("-a", key, where, value)
 
 
-def _change_server(key: VirtualServerKey, old: VirtualServer, new: VirtualServer) -> Iterator[str]:
+def _change_server(key: ServerKey, old: VirtualServer, new: VirtualServer) -> Iterator[str]:
     if old[:3] != new[:3]:
         yield _server_line("-E", key, new)
     for where, value in sorted(new.destinations.items()):
@@ -171,16 +174,22 @@ def _change_server(key: VirtualServerKey, old: VirtualServer, new: VirtualServer
         yield _destination_line("-d", key, where, None)
 
 
-def _remove_server(key: VirtualServerKey, _server_there: VirtualServer) -> Iterator[str]:
+def _remove_server(key: ServerKey, _server_there: VirtualServer) -> Iterator[str]:
     yield f"ipvsadm -D {server_option(key)}"
 
 
 # -- ipsets ----------------------------------------------------------------------------------------------------------
 
 
-def _add_set(name: str, header: IpSet) -> Iterator[str]:
+def set_text(name: str, header: IpSet) -> str:
+    """ "create krpy-svc-vips-4 hash:ip family inet maxelem 1048576", as `ipset save` has it."""
     family = "inet" if header.family == 4 else "inet6"
-    yield f"ipset create {name} {header.type} family {family} maxelem {header.maxelem}"
+    type_name, _, options = header.type.partition(" ")
+    return f"create {name} {type_name} family {family} maxelem {header.maxelem} {options}".rstrip()
+
+
+def _add_set(name: str, header: IpSet) -> Iterator[str]:
+    yield f"ipset {set_text(name, header)}"
 
 
 def _change_set(name: str, _old: IpSet, new: IpSet) -> Iterator[str]:
@@ -209,11 +218,19 @@ def _member_text(member: SetMember) -> str:
     return f"{member.set} {entry_text(member.entry)}"
 
 
-def _add_member(member: SetMember, _value: None) -> Iterator[str]:
-    yield f"ipset add {_member_text(member)}"
+def _add_member(member: SetMember, mark: int | None) -> Iterator[str]:
+    yield f"ipset add {_member_text(member)}{_mark_text(mark)}"
 
 
-def _remove_member(member: SetMember, _value: None) -> Iterator[str]:
+def _change_member(member: SetMember, _old: int | None, mark: int | None) -> Iterator[str]:
+    yield f"ipset add -exist {_member_text(member)}{_mark_text(mark)}"
+
+
+def _mark_text(mark: int | None) -> str:
+    return "" if mark is None else f" skbmark 0x{mark:x}"
+
+
+def _remove_member(member: SetMember, _mark: int | None) -> Iterator[str]:
     yield f"ipset del {_member_text(member)}"
 
 
@@ -360,7 +377,7 @@ _UNKNOWN = _Notation(str, _unknown("add"), _unknown("change"), _unknown("remove"
 _NOTATIONS: Mapping[str, _Notation] = {
     "sysctls": _Notation(str, _add_sysctl, _only_new(_add_sysctl), _remove_sysctl),
     "ipsets": _Notation(str, _add_set, _change_set, _remove_set),
-    "set members": _Notation(_member_text, _add_member, _only_new(_add_member), _remove_member),
+    "set members": _Notation(_member_text, _add_member, _change_member, _remove_member),
     "iptables": _Notation(_chain_text, _add_chain, _change_chain, _remove_chain),
     "links": _Notation(str, _add_link, _change_link, _remove_link),
     "bridge ports": _Notation(str, _add_hairpin, _only_new(_add_hairpin), _remove_hairpin),

@@ -17,21 +17,22 @@ from kuberouter_py.model.kernel import (
     IpSet,
     Link,
     LinkState,
+    MarkServerKey,
     Route,
     Rules,
+    ServerKey,
     SetEntry,
     SetMember,
     VirtualServer,
-    VirtualServerKey,
     family_of,
 )
-from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
+from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, is_balancing_mark, services_set
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Table
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-_SET_IN_RULE = re.compile(r"--match-set (\S+)")
+_SET_IN_RULE = re.compile(r"--(?:match|map)-set (\S+)")
 _BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
@@ -102,9 +103,9 @@ class FakeKernel:
         self.sysctls = dict(sysctls or {})
         self.former: dict[str, str | None] = {}
         self.sets: dict[str, IpSet] = {}
-        self.members: dict[SetMember, None] = {}
+        self.members: dict[SetMember, int | None] = {}
         self.chains: dict[Chain, Rules] = {}
-        self.servers: dict[VirtualServerKey, VirtualServer] = {}
+        self.servers: dict[ServerKey, VirtualServer] = {}
         self.links: dict[str, Link] = {}
         self.addresses: dict[Address, None] = {}
         self.routes: dict[bytes, Route] = {}
@@ -192,16 +193,18 @@ class FakeKernel:
             del self.members[member]
         return _drop(self.sets, key)
 
-    def _add_member(self, key: SetMember, value: None) -> str:
+    def _add_member(self, key: SetMember, value: int | None) -> str:
         return _put(self.members, key, value) if key.set in self.sets else f"no set {key.set}"
 
     def _write_chain(self, key: Chain, value: Rules) -> str:
         missing = {name for rule in value.rules for name in _SET_IN_RULE.findall(rule)} - self.sets.keys()
         return f"Set {min(missing)} doesn't exist" if missing else _put(self.chains, key, value)
 
-    # -- ip_vs: ours is what the set names, and what answers on our own link -----------------------------------------
+    # -- ip_vs: ours is what the set names, what answers on our own link, and our marks ------------------------------
 
-    def _our_server(self, key: VirtualServerKey) -> bool:
+    def _our_server(self, key: ServerKey) -> bool:
+        if isinstance(key, MarkServerKey):
+            return is_balancing_mark(key.mark)
         owned = SetMember(services_set("owned", family_of(key.address)), SetEntry(key.address, key.protocol, key.port))
         ours_to_answer = Address(VIP_LINK, key.address) in self.addresses or self._our_route(key.address)
         return owned in self.members or ours_to_answer

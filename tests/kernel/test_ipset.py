@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kuberouter_py.kernel.ipset import Members, Sets
-from kuberouter_py.kernel.ipset_codec import set_text
 from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
-from kuberouter_py.model.notation import entry_text
+from kuberouter_py.model.names import BALANCING_MARKS, balancing_mark
+from kuberouter_py.model.notation import entry_text, set_text
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh
 
@@ -24,6 +24,7 @@ PORT4, PORT6 = PREFIX + "port-4", PREFIX + "port-6"
 HAIRPIN4, HAIRPIN6 = PREFIX + "hairpin-4", PREFIX + "hairpin-6"
 NET4, NET6 = PREFIX + "net-4", PREFIX + "net-6"
 SOURCES4, SOURCES6 = PREFIX + "sources-4", PREFIX + "sources-6"
+MARKS4, MARKS6 = PREFIX + "marks-4", PREFIX + "marks-6"
 EVERY_KIND = {
     IP4: IpSet("hash:ip", 4),
     IP6: IpSet("hash:ip", 6),
@@ -35,6 +36,8 @@ EVERY_KIND = {
     NET6: IpSet("hash:net", 6),
     SOURCES4: IpSet("hash:ip,port,net", 4),
     SOURCES6: IpSet("hash:ip,port,net", 6),
+    MARKS4: IpSet("hash:ip,port skbinfo", 4),
+    MARKS6: IpSet("hash:ip,port skbinfo", 6),
 }
 
 
@@ -61,7 +64,7 @@ def source(text: str, protocol: int, number: int, allowed: str) -> SetEntry:
     return SetEntry(ip_address(text).packed, protocol, number, network.network_address.packed, network.prefixlen)
 
 
-def of(name: str, *entries: SetEntry) -> dict[SetMember, None]:
+def of(name: str, *entries: SetEntry) -> dict[SetMember, int | None]:
     return {SetMember(name, entry): None for entry in entries}
 
 
@@ -76,6 +79,10 @@ MEMBERS = {
     **of(NET6, net("fd00::/8"), net("2000::/3"), net("fd00::1/128")),
     **of(SOURCES4, source("203.0.113.8", 6, 80, "198.51.100.0/24"), source("203.0.113.8", 6, 80, "128.0.0.0/1")),
     **of(SOURCES6, source("2001:db8::8", 17, 53, "2001:db8:f::/48"), source("2001:db8::8", 17, 53, "2001:db8::8/128")),
+    SetMember(MARKS4, port("203.0.113.8", 6, 80)): balancing_mark(0),
+    SetMember(MARKS4, port("203.0.113.8", 132, 80)): balancing_mark(BALANCING_MARKS - 1),
+    SetMember(MARKS4, port("203.0.113.8", 17, 80)): 0,
+    SetMember(MARKS6, port("2001:db8::8", 17, 53)): 0xFFFF_FFFF,
 }
 
 
@@ -109,8 +116,12 @@ def witness() -> tuple[list[str], list[str]]:
     return sorted(headers), sorted(line.removeprefix("add ") for line in saved if line.startswith("add "))
 
 
-def texts(members: dict[SetMember, None]) -> list[str]:
-    return sorted(f"{name} {entry_text(entry).removesuffix('/32').removesuffix('/128')}" for name, entry in members)
+def texts(members: dict[SetMember, int | None]) -> list[str]:
+    found = []
+    for (name, entry), mark in members.items():
+        held = "" if mark is None else f" skbmark 0x{mark:x}"
+        found.append(f"{name} {entry_text(entry).removesuffix('/32').removesuffix('/128')}{held}")
+    return sorted(found)
 
 
 class TestSets:
@@ -189,12 +200,28 @@ class TestMembers:
     def made(self, sets: Sets) -> None:
         settle(sets, EVERY_KIND)
 
+    def test_a_mark_is_changed_in_place(self, members: Members) -> None:
+        marked, plain = SetMember(MARKS6, port("fd00::1", 6, 80)), SetMember(PORT6, port("fd00::1", 6, 80))
+        for mark in (1, 2, 0, 0xFFFF_FFFF):
+            settle(members, {marked: mark, plain: None})
+            assert witness()[1] == texts({marked: mark, plain: None})
+        refused = members.apply(Plan(add={plain: 1}))
+        assert refused.keys() == {plain}, "a set without skbinfo holds no marks"
+
+    def test_a_mark_that_others_gave_less_than_32_bits_is_put_right(self, members: Members) -> None:
+        marked = SetMember(MARKS4, port("10.0.0.1", 6, 80))
+        sh(f"ipset add {MARKS4} 10.0.0.1,tcp:80 skbmark 0x5/0xff")
+        assert members.read().ours == {marked: -1}
+        settle(members, {marked: 5})
+        assert witness()[1] == texts({marked: 5})
+
     def test_every_kind_is_in_the_kernel_as_written(self, members: Members) -> None:
         settle(members, MEMBERS)
         assert witness()[1] == texts(MEMBERS)
         later = Members(PREFIX)
         assert later.read().ours == MEMBERS
         assert later.entries(IP6) == [ip("fd00::1")]
+        assert later.entries(MARKS6) == [port("2001:db8::8", 17, 53)]
         assert later.entries(PREFIX + "none-such") == []
         settle(later, {})
         assert witness()[1] == []
@@ -298,7 +325,7 @@ _entries = {
 @given(data=st.data())
 def test_any_members_follow_any_others(sets: Sets, members: Members, data: st.DataObject) -> None:
     settle(sets, {name: EVERY_KIND[name] for name in _entries})
-    wanted: dict[SetMember, None] = {}
+    wanted: dict[SetMember, int | None] = {}
     for name, entries in _entries.items():
         wanted |= of(name, *data.draw(st.sets(entries, max_size=20)))
     settle(members, wanted)

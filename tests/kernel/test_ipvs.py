@@ -24,16 +24,19 @@ from kuberouter_py.model.kernel import (
     Destination,
     DestinationKey,
     Forwarding,
+    MarkServerKey,
     Protocol,
+    ServerKey,
     VirtualServer,
     VirtualServerKey,
 )
+from kuberouter_py.model.names import BALANCING_MARKS, balancing_mark
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh
 
 pytestmark = pytest.mark.usefixtures("netns")
 
-Servers = dict[VirtualServerKey, VirtualServer]
+Servers = dict[ServerKey, VirtualServer]
 
 
 def key(address: str, port: int = 80, protocol: int = Protocol.TCP) -> VirtualServerKey:
@@ -61,6 +64,11 @@ def witness() -> list[str]:
 def lines(servers: Servers) -> list[str]:
     told = notation.lines({"virtual servers": Plan(add=servers)})
     return sorted(line.removeprefix("ipvsadm ") for line in told)
+
+
+def owned(servers: Servers) -> set[tuple[bytes, int, int]]:
+    """What the ownership set says of them; a mark needs no such word."""
+    return {(one.address, one.protocol, one.port) for one in servers if isinstance(one, VirtualServerKey)}
 
 
 @pytest.fixture
@@ -91,6 +99,10 @@ EVERY_KIND: Servers = {
     key("fd00::1"): server("fd00:1::1:8080", "fd00:1::2:8080"),
     key("fd00::1", 53, Protocol.UDP): server("fd00:1::1:53", flags=PERSISTENT, timeout=1),
     key("fd00::1", 5060, Protocol.SCTP): server("fd00:1::1:5060", scheduler="nq"),
+    # The numbers of a mark's two families, which /proc/net/ip_vs does not tell apart.
+    MarkServerKey(balancing_mark(0), 4): server("10.0.0.1:8080", "10.0.0.2:8081", scheduler="sh", flags=SCHED_FLAG_1),
+    MarkServerKey(balancing_mark(0), 6): server("fd00:1::1:8080"),
+    MarkServerKey(balancing_mark(BALANCING_MARKS - 1), 6): server(scheduler="wlc"),
 }
 
 
@@ -103,7 +115,7 @@ class TestEveryKind:
 
     def test_is_known_again_by_the_next_process_and_needs_no_write(self, table: VirtualServers) -> None:
         settle(table, EVERY_KIND)
-        later = VirtualServers(lambda: {(k.address, k.protocol, k.port) for k in EVERY_KIND}, lambda: ())
+        later = VirtualServers(lambda: owned(EVERY_KIND), lambda: ())
         assert later.read().ours == EVERY_KIND
         assert not difference(later, EVERY_KIND)
         settle(later, {})
@@ -196,6 +208,7 @@ class TestForeign:
         settle(table, EVERY_KIND)
         assert table.read().foreign.keys() == {
             key("192.0.2.1"), key("2001:db8::1"), key("192.0.2.1", 53, Protocol.UDP),
+            MarkServerKey(5, 4), MarkServerKey(5, 6), MarkServerKey(2**32 - 1, 4),
         }  # fmt: skip
         assert table.foreign_lines() == (
             "-A -f 4294967295 -s rr -p 10",
@@ -211,8 +224,8 @@ class TestForeign:
     def test_is_ours_when_its_address_is_a_vip_of_ours_or_the_set_names_it(self, foreign: list[str]) -> None:
         vips = VirtualServers(lambda: (), lambda: [bytes((192, 0, 2, 1))])
         assert vips.read().ours.keys() == {key("192.0.2.1"), key("192.0.2.1", 53, Protocol.UDP)}
-        owned = VirtualServers(lambda: [(key("192.0.2.1").address, 6, 80)], lambda: ())
-        assert owned.read().ours.keys() == {key("192.0.2.1")}
+        named = VirtualServers(lambda: [(key("192.0.2.1").address, 6, 80)], lambda: ())
+        assert named.read().ours.keys() == {key("192.0.2.1")}
         settle(vips, {})
         assert witness() == [line for line in foreign if "192.0.2.1:" not in line]
 
@@ -230,7 +243,7 @@ class TestForeign:
         assert witness() == foreign
 
     def test_that_is_wanted_is_adopted_and_corrected(self, table: VirtualServers) -> None:
-        wanted = {
+        wanted: Servers = {
             key("192.0.2.1"): VirtualServer("wlc", PERSISTENT, 360, to("192.0.2.9:80", "10.0.0.1:80")),
             key("2001:db8::1"): VirtualServer("rr", PERSISTENT, 360, {}),
             key("192.0.2.1", 53, Protocol.UDP): server("10.0.0.1:53"),
@@ -302,7 +315,7 @@ class TestRefused:
         assert refused[WEB].missing
         assert witness() == lines({WEB: server("10.0.0.2:80")})
         adopted = VirtualServers(lambda: (), lambda: ())
-        wanted = {WEB: server("10.0.0.3:80", scheduler="none-such")}
+        wanted: Servers = {WEB: server("10.0.0.3:80", scheduler="none-such")}
         assert adopted.apply(Plan(add=wanted))[WEB].missing
         assert witness() == lines({WEB: server("10.0.0.3:80")})
 
@@ -313,7 +326,7 @@ class TestRefused:
         for each in bad:
             wanted[each] = wanted[each]._replace(scheduler="none-such")
         assert bring(table, wanted).keys() == bad
-        good = {where: each for where, each in wanted.items() if where not in bad}
+        good: Servers = {where: each for where, each in wanted.items() if where not in bad}
         assert table.read().ours == good
         assert witness() == lines(good)
 
@@ -368,7 +381,7 @@ def test_any_state_follows_any_other(table: VirtualServers, wanted: Servers) -> 
 @pytest.mark.parametrize("clear", ["ipvsadm -C", "cleanup"])
 def test_many_come_back_fast_after_they_were_deleted(table: VirtualServers, clear: str) -> None:
     """In any other order than newest first, the kernel walks all deleted destinations for each that comes (minutes)."""
-    wanted = {
+    wanted: Servers = {
         VirtualServerKey(Protocol.TCP, bytes((10, 96, i >> 8, i & 255)), 80): server(f"10.1.{i >> 8}.{i & 255}:80")
         for i in random.Random(1).sample(range(20_000), 20_000)
     }
@@ -377,7 +390,7 @@ def test_many_come_back_fast_after_they_were_deleted(table: VirtualServers, clea
     first = time.monotonic() - began
     assert table.read().ours == wanted
     if clear == "cleanup":
-        cleaner = VirtualServers(lambda: {(k.address, k.protocol, k.port) for k in wanted}, lambda: ())
+        cleaner = VirtualServers(lambda: owned(wanted), lambda: ())
         assert cleaner.apply(Plan(remove=cleaner.read().ours)) == {}
         table = VirtualServers(lambda: (), lambda: ())
     else:

@@ -14,7 +14,7 @@ import yaml
 from kuberouter_py.config import Config
 from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import EndpointSlice, Node, Service, ServiceCidr
-from kuberouter_py.model.kernel import LinkState, Protocol, VirtualServer, VirtualServerKey
+from kuberouter_py.model.kernel import LinkState, Protocol, ServerKey, VirtualServer, VirtualServerKey
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Plan
 from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
@@ -71,7 +71,7 @@ class Scenario:
         links |= self.about.get("links", {})
         return [_link(number, name, said) for number, (name, said) in enumerate(links.items(), 1)]
 
-    def foreign(self) -> dict[VirtualServerKey, VirtualServer]:
+    def foreign(self) -> dict[ServerKey, VirtualServer]:
         return dict(map(_server, self.about.get("foreign", [])))
 
     def boot(self, kernel: FakeKernel) -> FakeKernel:
@@ -135,7 +135,7 @@ def _link(number: int, name: str, said: Any) -> LinkState:
     )
 
 
-def _server(text: str) -> tuple[VirtualServerKey, VirtualServer]:
+def _server(text: str) -> tuple[ServerKey, VirtualServer]:
     """ "tcp 198.51.100.1:80 wlc" """
     protocol, frontend, scheduler = text.split()
     address, _, port = frontend.rpartition(":")

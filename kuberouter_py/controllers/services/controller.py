@@ -22,7 +22,7 @@ from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_ask
 from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
 from kuberouter_py.model.cluster import ObjectKey, Service
-from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
+from kuberouter_py.model.kernel import LinkState, ServerKey, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
 from kuberouter_py.ports import EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table
 
@@ -175,7 +175,7 @@ class ServicesController:
         finally:
             self._lock.release()
 
-    def owner_of(self, key: VirtualServerKey) -> ObjectKey | None:
+    def owner_of(self, key: ServerKey) -> ObjectKey | None:
         """The Service that a virtual server serves. One look into a mapping: no sync is waited for."""
         owner = self._reconciler.owner_of(key)
         return owner if isinstance(owner, ObjectKey) else None
@@ -312,7 +312,7 @@ class ServicesController:
         """Two Services want one address and port: the older has it, the younger says why not."""
         lost: dict[ObjectKey, tuple[Note, ...]] = {}
         for claim, (winner, *losers) in self._reconciler.contested().items():
-            assert isinstance(claim, VirtualServerKey)  # the node's own claim has one claimant
+            assert isinstance(claim, VirtualServerKey)  # the node's own claim has one claimant, and so has each mark
             message = f"{address_text(claim.address)} port {claim.port} is served for {winner}, which came first"
             for loser in losers:
                 assert isinstance(loser, ObjectKey)

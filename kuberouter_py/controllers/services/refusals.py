@@ -13,7 +13,7 @@ from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTE
 from kuberouter_py.controllers.services.nodestate import SYSCTLS
 from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.kernel import VirtualServerKey
+from kuberouter_py.model.kernel import ServerKey
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Refused
 
@@ -63,7 +63,7 @@ class Refusals:
 
     def __init__(
         self,
-        server: Callable[[VirtualServerKey], ObjectKey | None],
+        server: Callable[[ServerKey], ObjectKey | None],
         holders: Callable[[bytes], Collection[ObjectKey]],
     ) -> None:
         self._server = server

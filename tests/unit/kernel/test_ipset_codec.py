@@ -60,7 +60,7 @@ class TestMessages:
             for line, (_, attributes) in enumerate(parts(size), 1)
         ]
         wanted = reference(codec.ADD, [("SETNAME", "krpy-x"), ("LINENO", 0), ("ADT", {"attrs": data})])
-        assert codec.members(codec.ADD, "krpy-x", entries) == wanted
+        assert codec.members(codec.ADD, "krpy-x", dict.fromkeys(entries)) == wanted
 
     @pytest.mark.parametrize("family", [4, 6])
     def test_create(self, family: int) -> None:
@@ -76,6 +76,26 @@ class TestMessages:
         )
         assert codec.create("krpy-x", IpSet("hash:ip,port", family), 1) == wanted
 
+    @pytest.mark.parametrize("size", [4, 16])
+    def test_one_with_a_mark(self, size: int) -> None:
+        entry, attributes = parts(size)[1]
+        marked = [*attributes, ("IPSET_ATTR_SKBMARK", (0x4000_0001, 0xFFFF_FFFF))]
+        wanted = reference(codec.ADD, [("SETNAME", "krpy-x"), ("DATA", {"attrs": marked})])
+        assert codec.member(codec.ADD, "krpy-x", entry, 0x4000_0001) == wanted
+
+    def test_create_with_marks(self) -> None:
+        wanted = reference(
+            codec.CREATE,
+            [
+                ("SETNAME", "krpy-x"),
+                ("TYPENAME", "hash:ip,port"),
+                ("REVISION", 5),
+                ("FAMILY", 2),
+                ("DATA", {"attrs": [("IPSET_ATTR_MAXELEM", 1 << 20), ("IPSET_ATTR_CADT_FLAGS", 1 << 6)]}),
+            ],
+        )
+        assert codec.create("krpy-x", IpSet("hash:ip,port skbinfo", 4), 5) == wanted
+
     def test_destroy_and_swap(self) -> None:
         assert codec.destroy("krpy-x") == reference(codec.DESTROY, [("SETNAME", "krpy-x")])
         wanted = reference(codec.SWAP, [("SETNAME", "krpy-x"), ("TYPENAME", "krpy-y")])
@@ -87,12 +107,14 @@ class TestMessages:
             codec.destroy(name)
 
     def test_the_largest_message_fits_its_length_field(self) -> None:
-        largest = SetEntry(PACKED[16], 132, 443, PACKED[16], 128)
-        message = codec.members(codec.ADD, "x" * 31, [largest] * codec.ENTRIES_A_MESSAGE)
+        largest = [SetEntry(PACKED[16], 132, port, PACKED[16], 128) for port in range(codec.ENTRIES_A_MESSAGE)]
+        message = codec.members(codec.ADD, "x" * 31, dict.fromkeys(largest, 1))
         assert len(message) < 60_000  # the answer to a refusal repeats it whole, in a datagram of 64 KiB at most
 
     def test_line_of_a_refusal(self) -> None:
-        message = bytearray(codec.members(codec.ADD, "krpy-x", [SetEntry(PACKED[4])] * 9))
+        message = bytearray(
+            codec.members(codec.ADD, "krpy-x", {SetEntry(PACKED[4], 6, port): None for port in range(9)})
+        )
         at = bytes(message).index(netlink.be32(9, 0))
         struct.pack_into(">I", message, at + 4, 7)
         assert codec.refused_line(bytes(message)) == 7

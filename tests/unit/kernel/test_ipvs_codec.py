@@ -19,6 +19,7 @@ from kuberouter_py.model.kernel import (
     Destination,
     DestinationKey,
     Forwarding,
+    MarkServerKey,
     Protocol,
     VirtualServer,
     VirtualServerKey,
@@ -107,10 +108,9 @@ def answer(key: VirtualServerKey, *more: tuple[str, Any], flags: int = 2, timeou
 class TestAnswers:
     @pytest.mark.parametrize("key", KEYS, ids=["IPv4", "IPv6"])
     def test_service(self, key: VirtualServerKey) -> None:
-        family = 4 if len(key.address) == 4 else 6
-        assert codec.parse_service(answer(key)) == codec.Service(key, 0, family, "rr", 0, 0)
+        assert codec.parse_service(answer(key)) == codec.Service(key, "rr", 0, 0)
         persistent = codec.parse_service(answer(key, flags=2 | PERSISTENT | SCHED_FLAG_1, timeout=60))
-        assert persistent == codec.Service(key, 0, family, "rr", PERSISTENT | SCHED_FLAG_1, 60)
+        assert persistent == codec.Service(key, "rr", PERSISTENT | SCHED_FLAG_1, 60)
 
     def test_a_timeout_without_persistence_is_none(self) -> None:
         assert codec.parse_service(answer(KEYS[0], timeout=60)).timeout == 0
@@ -130,8 +130,7 @@ class TestAnswers:
             ("TIMEOUT", 0),
         ]
         service = codec.parse_service(memoryview(reference(1, [*values, ("NETMASK", "128.0.0.0")]))[16:])
-        assert service == codec.Service(None, 0xFFFFFFFF, 6, "sh", SCHED_FLAG_2, 0)
-        assert (service.mark, service.family, service.scheduler, service.flags) == (2**32 - 1, 6, "sh", SCHED_FLAG_2)
+        assert service == codec.Service(MarkServerKey(0xFFFFFFFF, 6), "sh", SCHED_FLAG_2, 0)
 
     def test_destination(self) -> None:
         values = [
@@ -185,7 +184,7 @@ TABLE = HEAD + (
 
 class TestTable:
     def test_as_the_kernel_prints_it(self) -> None:
-        servers, marks = codec.parse_table(TABLE)
+        servers = codec.parse_table(TABLE)
         web = bytes((10, 96, 0, 1))
         assert servers == {
             VirtualServerKey(6, bytes((10, 96, 0, 2)), 80): {},
@@ -199,17 +198,13 @@ class TestTable:
             },
             VirtualServerKey(17, bytes((10, 96, 0, 3)), 53): {},
             VirtualServerKey(132, web, 80): {},
-        }
-        assert marks == {
-            5: {
-                DestinationKey(ip_address("fd00:1::3").packed, 1): Destination(),
-                DestinationKey(bytes((10, 0, 0, 1)), 0): Destination(),
-            }
+            MarkServerKey(5, 6): {DestinationKey(ip_address("fd00:1::3").packed, 1): Destination()},
+            MarkServerKey(5, 4): {DestinationKey(bytes((10, 0, 0, 1)), 0): Destination()},
         }
         assert all(type(where) is DestinationKey for found in servers.values() for where in found)
 
     def test_empty(self) -> None:
-        assert codec.parse_table(HEAD) == ({}, {})
+        assert codec.parse_table(HEAD) == {}
 
     @given(st.binary())
     def test_any_bytes_are_a_table_or_a_value_error(self, data: bytes) -> None:

@@ -21,6 +21,7 @@ from kuberouter_py.model.kernel import (
     Forwarding,
     IpSet,
     Link,
+    MarkServerKey,
     Protocol,
     Route,
     Rules,
@@ -68,8 +69,8 @@ def test_how_a_server_balances(scheduler: str, flags: int, timeout: int, text: s
 def test_which_server_and_destination() -> None:
     assert notation.server_option(SIGNAL) == "--sctp-service 10.96.0.9:3868"
     assert notation.server_option(WEB6._replace(protocol=255)) == "protocol 255 [fd00::10]:80"
-    assert notation.mark_option(5, 4) == "-f 5"
-    assert notation.mark_option(2**32 - 1, 6) == "-f 4294967295 -6"
+    assert notation.server_option(MarkServerKey(5, 4)) == "-f 5"
+    assert notation.server_option(MarkServerKey(2**32 - 1, 6)) == "-f 4294967295 -6"
     pod = DestinationKey(packed("fd00:1::2"), 6443)
     assert notation.destination_option(pod) == "-r [fd00:1::2]:6443"
     assert notation.destination_option(pod, Destination(0)) == "-r [fd00:1::2]:6443 -m -w 0"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kuberouter_py.controllers.services.controller import NODE
-from kuberouter_py.model.kernel import VirtualServer, address_text
+from kuberouter_py.model.kernel import VirtualServer, VirtualServerKey, address_text
 from tests.fakes.agent import FakeAgent
 from tests.fakes.objects import endpoint, endpoint_slice, node, service
 
@@ -98,6 +98,7 @@ def test_news_of_a_table_that_is_being_read_have_it_read_once_more() -> None:
 def test_a_server_that_appears_is_foreign_and_left_alone() -> None:
     agent = started()
     mine = next(iter(agent.kernel.servers))
+    assert isinstance(mine, VirtualServerKey)
     theirs = mine._replace(address=bytes((203, 0, 113, 1)))
     agent.kernel.servers[theirs] = VirtualServer("wlc", 0, 0, {})
     stray = mine._replace(port=81)  # on a VIP of ours

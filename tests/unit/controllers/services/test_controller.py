@@ -14,6 +14,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.services import controller as controller_module
 from kuberouter_py.controllers.services.controller import NODE
 from kuberouter_py.controllers.services.desired import decide
+from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey, ServiceCidr
 from kuberouter_py.model.kernel import (
     Address,
@@ -56,7 +57,7 @@ DNS_PODS = endpoint_slice("dns", endpoint("10.244.2.9"))
 def servers(agent: FakeAgent) -> dict[str, list[str]]:
     """ "10.96.0.10:80" -> its destinations."""
     return {
-        f"{address_text(key.address)}:{key.port}": sorted(address_text(to.address) for to in server.destinations)
+        notation.server_option(key).removeprefix("-t "): sorted(address_text(to.address) for to in server.destinations)
         for key, server in agent.kernel.servers.items()
     }
 
@@ -431,7 +432,7 @@ def test_ipv6_stays_on_also_when_the_address_is_gone_from_its_link() -> None:
     agent.rewire(LOOPBACK, ETH0, BRIDGE, VETH)
     agent.drain()
     assert routes(agent) == {"10.96.0.10": "192.168.0.1", "fd00:96::10": ""}
-    assert set(servers(agent)) == {"10.96.0.10:80", "192.168.0.1:30080", "fd00:96::10:80"}
+    assert set(servers(agent)) == {"10.96.0.10:80", "192.168.0.1:30080", "[fd00:96::10]:80"}
 
 
 def test_an_external_address_of_another_node_is_not_taken_from_it() -> None:
