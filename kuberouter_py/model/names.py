@@ -13,6 +13,7 @@ from functools import cache
 # Links (IFNAMSIZ: at most 15 characters).
 VIP_LINK = "kube-dummy-if"
 POD_BRIDGE = "kube-bridge"
+KUBE_PROXY_LINK = "kube-ipvs0"  # kube-proxy's, in IPVS mode
 
 # Chains: at most 28 characters (XT_EXTENSION_MAXNAMELEN less the revision byte). One prefix per controller.
 CHAIN_PREFIX = "KRPY-"

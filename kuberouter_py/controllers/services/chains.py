@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.view import NodeView
-from kuberouter_py.model.kernel import Chain, IpSet, Rules
+from kuberouter_py.model.kernel import Chain, IpSet, Rules, address_text
 from kuberouter_py.model.names import CONNMARK_MASQUERADE, CONNMARK_SERVICE, SERVICES_CHAINS, services_set
 
 NAT, MASQUERADE, INPUT, FORWARD, SOURCES = (
@@ -69,7 +69,7 @@ def sets(family: int) -> Iterator[tuple[str, IpSet]]:
 def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain, Rules]]:
     """Every chain and jump of one family."""
     yield Chain(family, "nat", NAT), Rules(tuple(_nat(config, view, family)))
-    yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(family)))
+    yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(view, family)))
     yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
     yield Chain(family, "filter", FORWARD), Rules((_returning_traffic(),))
     yield Chain(family, "mangle", SOURCES), Rules((_source_ranges(family),))
@@ -110,14 +110,31 @@ def _nat(config: Config, view: NodeView, family: int) -> Iterator[str]:
     yield "-j ACCEPT"
 
 
-def _masquerade(family: int) -> Iterator[str]:
-    """MASQUERADE, not SNAT to the primary address: the answer must come back by the link that the packet leaves by."""
-    mark = f"0x{CONNMARK_MASQUERADE:x}"
-    target = "-j MASQUERADE --random-fully"
-    yield f"-m connmark --mark {mark}/{mark} {target}"
-    yield f"{_match('hairpin', family, 'dst,dst,src')} {target}"
-    # A connection of this node that took a VIP as its source anyway (a program bound to it): S8.02.
-    yield f"{_match('vips', family, 'src')} -m addrtype ! --dst-type LOCAL {target}"
+def _masquerade(view: NodeView, family: int) -> Iterator[str]:
+    """What leaves with the address of the link by which it leaves, so that the answer comes back by it too."""
+    masquerade, service = f"0x{CONNMARK_MASQUERADE:x}", f"0x{CONNMARK_SERVICE:x}"
+    yield f"{_match('hairpin', family, 'dst,dst,src')} -j MASQUERADE --random-fully"
+    for connection in (
+        f"-m connmark --mark {masquerade}/{masquerade}",
+        # The node's own: its source is that of the way to the VIP (the primary address; the VIP itself, where another
+        # link has it), and ip_vs may send it out by a tunnel.
+        f"-m connmark --mark {service}/{service} -m addrtype --src-type LOCAL ! --dst-type LOCAL",
+        # To anybody, from a VIP that it took as its source anyway (a program bound to it): S8.02.
+        f"{_match('vips', family, 'src')} -m addrtype ! --dst-type LOCAL",
+    ):
+        for leaving, target in _leaving(view, family):
+            yield f"{leaving}{connection} -j {target} --random-fully"
+
+
+def _leaving(view: NodeView, family: int) -> Iterator[tuple[str, str]]:
+    """MASQUERADE, and not SNAT to the primary address whatever the link: see above. In IPv6 it takes any address of the
+    link, the newest one for instance, and that may be a VIP that failed over to here (kube-vip, keepalived): where the
+    link has the node's own address it is that one.
+    """
+    primary = view.primary.get(family, b"")
+    if family == 6 and primary in view.local:
+        yield f"-o {view.local[primary]} ", f"SNAT --to-source {address_text(primary)}"
+    yield "", "MASQUERADE"
 
 
 def _input(config: Config, family: int) -> Iterator[str]:

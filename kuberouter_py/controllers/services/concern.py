@@ -28,7 +28,8 @@ def concern(
     holders: Callable[[bytes], Collection[ObjectKey]],
 ) -> Concern:
     """holders: the Services that name an address. services is walked only where more than addresses came or went."""
-    moved = (before.local.keys() ^ after.local.keys()) | (before.elsewhere ^ after.elsewhere)
+    moved = {address for address, _link in before.local.items() ^ after.local.items()}
+    moved |= before.elsewhere ^ after.elsewhere
     now = {key for address in moved for key in holders(address)}
     ports = before.nodeport_addresses != after.nodeport_addresses
     everywhere = before.families != after.families or _sources(before) != _sources(after)

@@ -77,6 +77,9 @@ def decide(
         if family not in view.families:
             continue
         external = _external_addresses(service, family, view, admission, notes)
+        if link := view.holder(cluster_address):
+            message = f"ClusterIP {address_text(cluster_address)} is not served on this node: its link {link} has it"
+            notes.append(_note(service, "ClusterIPHeld", message))
         for port in service.ports:
             frontends = _allowed(service, _frontends(service, port, cluster_address, external, view), config, notes)
             units.update(_port_units(service, port, slices, frontends, how, view, config))
@@ -114,7 +117,8 @@ def _external_addresses(
 def _frontends(
     service: Service, port: ServicePort, cluster_address: bytes, external: Mapping[bytes, bool], view: NodeView
 ) -> Iterable[Frontend]:
-    yield Frontend(cluster_address, port.port, vip=cluster_address not in view.local, external=False)
+    if not view.holder(cluster_address):
+        yield Frontend(cluster_address, port.port, vip=cluster_address not in view.local, external=False)
     for address, vip in external.items():
         yield Frontend(address, port.port, vip, external=True)
     if port.node_port:

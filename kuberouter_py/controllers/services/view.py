@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from kuberouter_py.config import Config
 from kuberouter_py.model.cluster import Cidr, Node
 from kuberouter_py.model.kernel import LinkState, family_of
-from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
+from kuberouter_py.model.names import KUBE_PROXY_LINK, POD_BRIDGE, VIP_LINK
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
-# Links whose addresses are nobody's NodePort address (kube-router leaves out the same three heads).
+# Links whose addresses are nobody's NodePort address: kube-router leaves out the same three heads. By whatever name,
+# dummy links carry what is not on the wire (a node-local DNS cache's addresses).
 _INTERNAL_HEADS = ("dummy", "kube", "docker")
 
 
@@ -45,6 +46,14 @@ class NodeView:
     uplinks: tuple[str, ...] = ()  # links that carry a primary address
     missing_schedulers: frozenset[str] = frozenset()
 
+    def holder(self, cluster_ip: bytes) -> str:
+        """The link by which somebody else answers for a ClusterIP on this node; "" where nobody does.
+
+        A node-local DNS cache binds the DNS Service's. What kube-proxy has bound is what we are here to serve.
+        """
+        link = self.local.get(cluster_ip, "")
+        return "" if link == KUBE_PROXY_LINK else link
+
 
 def node_view(
     config: Config,
@@ -61,7 +70,7 @@ def node_view(
     others: the other nodes. before: the view until now. A Node that loses an address for a moment (kubelet or the cloud
     provider restarts) keeps it for as long as a link has it, and the family until the Node object goes.
     """
-    local = {address: link.name for link in links if link.name != VIP_LINK for address, _ in link.addresses}
+    local = _local(links)
     said = _addresses_of(node) if node else _guessed(links)
     known = before.told if before and node else frozenset()
     kept = [before.primary[family] for family in known if before.primary.get(family) in local] if before else []
@@ -95,8 +104,18 @@ def node_view(
     )
 
 
+def _local(links: Sequence[LinkState]) -> dict[bytes, str]:
+    """Where two links have one address, another proxy's is the one that counts less."""
+    last_counts = sorted(links, key=lambda link: link.name != KUBE_PROXY_LINK)
+    return {address: link.name for link in last_counts if link.name != VIP_LINK for address, _ in link.addresses}
+
+
 def _addresses_of(node: Node) -> list[bytes]:
     return [*node.internal_ips, *node.external_ips]
+
+
+def _internal(link: LinkState) -> bool:
+    return link.name == "lo" or link.kind == "dummy" or link.name.startswith(_INTERNAL_HEADS)
 
 
 def _guessed(links: Sequence[LinkState]) -> list[bytes]:
@@ -104,7 +123,7 @@ def _guessed(links: Sequence[LinkState]) -> list[bytes]:
     return [
         address
         for link in links
-        if link.up and link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS) and link.kind != "bridge"
+        if link.up and not _internal(link) and link.kind != "bridge"
         for address, _ in link.addresses
         if not is_link_local(address)
     ]
@@ -136,7 +155,7 @@ def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Seq
     found = [
         address
         for link in links
-        if link.name != "lo" and not link.name.startswith(_INTERNAL_HEADS)
+        if not _internal(link)
         for address, _ in link.addresses
         if not is_link_local(address)
     ]

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.chains import SET_TYPES, chains, sets
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Chain, IpSet, Rules
-from tests.fakes.objects import cidr
+from tests.fakes.objects import cidr, packed
 
+SERVICE = "0x2000000/0x2000000"
 MASQUERADE = "-j CONNMARK --set-xmark 0x1000000/0x1000000"
 HEAD = (
     "-m set ! --match-set krpy-svc-frontends-4 dst,dst -j RETURN",
-    "-j CONNMARK --set-xmark 0x2000000/0x2000000",
+    f"-j CONNMARK --set-xmark {SERVICE}",
     f"-m set --match-set krpy-svc-external-4 dst,dst {MASQUERADE}",
 )
 CLUSTER_IP = "-m set --match-set krpy-svc-clusterips-4 dst,dst"
@@ -64,10 +67,22 @@ def test_what_is_marked_by_detector(view: NodeView, config: Config, middle: tupl
 
 def test_what_is_masqueraded() -> None:
     assert rules("KRPY-SVC-MASQ") == (
-        "-m connmark --mark 0x1000000/0x1000000 -j MASQUERADE --random-fully",
         "-m set --match-set krpy-svc-hairpin-4 dst,dst,src -j MASQUERADE --random-fully",
+        "-m connmark --mark 0x1000000/0x1000000 -j MASQUERADE --random-fully",
+        f"-m connmark --mark {SERVICE} -m addrtype --src-type LOCAL ! --dst-type LOCAL -j MASQUERADE --random-fully",
         "-m set --match-set krpy-svc-vips-4 src -m addrtype ! --dst-type LOCAL -j MASQUERADE --random-fully",
     )
+
+
+def test_in_ipv6_a_link_with_the_nodes_address_has_others_that_must_not_be_the_source() -> None:
+    primary = packed("2001:db8::1")
+    seen = NodeView("n1", primary={6: primary}, local={primary: "eth0"})
+    head = "-m connmark --mark 0x1000000/0x1000000 -j"
+    assert rules("KRPY-SVC-MASQ", seen, family=6)[1:3] == (
+        f"-o eth0 {head} SNAT --to-source 2001:db8::1 --random-fully",
+        f"{head} MASQUERADE --random-fully",
+    )
+    assert not any("SNAT" in rule for rule in rules("KRPY-SVC-MASQ", replace(seen, local={}), family=6))
 
 
 def test_the_guard() -> None:

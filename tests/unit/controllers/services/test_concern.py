@@ -34,6 +34,12 @@ def test_an_address_that_comes_or_goes_concerns_who_names_it() -> None:
     assert names(VIEW, before=after) == ({"external"}, set())
 
 
+def test_an_address_that_changes_hands_on_this_node_concerns_who_names_it() -> None:
+    before = replace(VIEW, local={**VIEW.local, packed("203.0.113.7"): "kube-ipvs0"})
+    after = replace(VIEW, local={**VIEW.local, packed("203.0.113.7"): "eth1"})
+    assert names(after, before) == ({"external"}, set())
+
+
 def test_an_address_that_another_node_gets_or_loses_concerns_who_names_it() -> None:
     after = replace(VIEW, elsewhere=frozenset({packed("203.0.113.7"), packed("203.0.113.8")}))
     assert names(after) == ({"external"}, set())

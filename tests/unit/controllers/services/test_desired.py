@@ -250,12 +250,22 @@ def test_an_external_address_that_the_node_has_keeps_its_link_and_its_route() ->
     assert others(found, name) == {}
 
 
-def test_a_cluster_ip_that_another_link_has_is_left_on_it() -> None:
-    """NodeLocal DNSCache binds kube-dns' ClusterIP to a link of its own."""
+def test_a_cluster_ip_that_another_link_has_is_theirs() -> None:
+    """NodeLocal DNSCache binds kube-dns' ClusterIP to a link of its own; the rest of the Service is ours as ever."""
     view = replace(VIEW, local={**VIEW.local, packed("10.96.0.10"): "nodelocaldns"})
+    found = decided(service("web", "10.96.0.10", "fd00:96::10", ports=[port(80, 30080)]), SLICE, view=view)
+    assert frontends(found) == {"TCP 192.168.0.1:30080", "TCP [fd00:96::10]:80", "TCP [2001:db8::1]:30080"}
+    assert [(note.reason, note.message, note.event) for note in found.notes] == [
+        ("ClusterIPHeld", "ClusterIP 10.96.0.10 is not served on this node: its link nodelocaldns has it", False)
+    ]
+
+
+def test_a_cluster_ip_that_kube_proxy_has_bound_is_served_and_left_on_its_link() -> None:
+    view = replace(VIEW, local={**VIEW.local, packed("10.96.0.10"): "kube-ipvs0"})
     found = decided(service(), SLICE, view=view)
     assert roles(found, "TCP 10.96.0.10:80") == {"owned", "frontends", "clusterips"}
     assert others(found, "TCP 10.96.0.10:80") == {}
+    assert found.notes == ()
 
 
 def test_a_node_without_addresses_serves_cluster_ips_without_a_source() -> None:
