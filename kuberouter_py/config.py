@@ -134,9 +134,14 @@ class Config:
     excluded_cidrs: tuple[Cidr, ...] = _option(
         values.CIDRS, (), "virtual servers in these ranges are somebody else's, whatever is wanted", group=SERVICES
     )
-    nodeport_bindon_all_ip: bool = _option(
-        values.BOOL, False, "NodePorts on every address of the node, not only its primary ones", group=SERVICES
+    nodeport_addresses: tuple[Cidr | str, ...] = _option(
+        values.NODE_ADDRESSES,
+        (),
+        "NodePorts answer on the node's addresses in these ranges; a family without a range: on all; primary: on those "
+        "of the Node object; not given: primary",
+        group=SERVICES,
     )
+    nodeport_bindon_all_ip: bool = _option(values.BOOL, False, "the same as --nodeport-addresses=all", group=SERVICES)
     vip_binding: str = _option(
         values.choice("address", "route"),
         "address",
@@ -314,6 +319,7 @@ def _check_pairs(config: Config) -> None:
         _check_sources,
         _check_families,
         _check_local_mode,
+        _check_nodeport_addresses,
         _check_periods,
         _check_ports,
     )
@@ -343,6 +349,11 @@ def _check_local_mode(config: Config) -> None:
     needed = _LOCAL_NEEDS.get(config.detect_local_mode)
     if needed and not getattr(config, needed):
         raise BadOption(f"--detect-local-mode: {config.detect_local_mode} needs --{needed.replace('_', '-')}")
+
+
+def _check_nodeport_addresses(config: Config) -> None:
+    if config.nodeport_bindon_all_ip and config.nodeport_addresses not in ((), ("all",)):
+        raise BadOption("--nodeport-bindon-all-ip: all addresses, but --nodeport-addresses says which")
 
 
 def _check_periods(config: Config) -> None:

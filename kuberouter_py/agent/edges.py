@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.model.kernel import LinkState, SetEntry, SetMember, VirtualServerKey, family_of
 from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
+from kuberouter_py.observe.healthchecks import HealthChecks
 from kuberouter_py.ports import Table
 
 # What the services controller leans on. A kernel may have any of them built in; what is truly missing shows when it
@@ -43,9 +44,13 @@ MODULES = (
 
 
 class ServicesEdges:
-    """tables: growth order: what a Service leans on stands before its first VIP does (S10.11)."""
+    """tables: growth order: what a Service leans on stands before its first VIP does (S10.11), and a load balancer is
+    told last. proxy_healthy: what it is told of the proxy itself.
+    """
 
-    def __init__(self, config: Config, *, load_modules: bool = True) -> None:
+    def __init__(
+        self, config: Config, *, load_modules: bool = True, proxy_healthy: Callable[[], bool] = lambda: True
+    ) -> None:
         self.missing_modules = command.load_modules(MODULES) if load_modules else {}
         self.sysctls = Sysctls("services", root=Path(config.proc_sys))
         self.sets = Sets(SERVICES_SETS)
@@ -57,6 +62,7 @@ class ServicesEdges:
         self.addresses = Addresses(self.route_socket, (VIP_LINK,), self.routes.write_again)
         self.bridge_ports = BridgePorts(self.route_socket)
         self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs, self._marked)
+        self.health_checks = HealthChecks(proxy_healthy)
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
             self.sets,
@@ -67,6 +73,7 @@ class ServicesEdges:
             self.addresses,
             self.routes,
             self.bridge_ports,
+            self.health_checks,
         )
 
     def _owned(self) -> set[tuple[bytes, int, int]]:

@@ -62,7 +62,7 @@ class Agent:
         self._threads: list[threading.Thread] = []
         self._elsewhere: dict[ObjectKey, tuple[bytes, ...]] = {}  # other nodes'; the Node watcher's thread only
         self._source = Source(config, KINDS_OF_SERVICES if config.run_service_proxy else ())
-        self._edges = ServicesEdges(config, load_modules=config.run_service_proxy)
+        self._edges = ServicesEdges(config, load_modules=config.run_service_proxy, proxy_healthy=self._proxy_healthy)
         self._controller = ServicesController(
             config,
             self._node,
@@ -185,6 +185,7 @@ class Agent:
         self._source.stop()
         for thread in self._threads:
             thread.join(timeout=5.0)
+        self._edges.health_checks.stop()
         self._telling.stop()
 
     # -- bells -------------------------------------------------------------------------------------------------------
@@ -225,6 +226,9 @@ class Agent:
         self._telling.reported(report, notes)
 
     # -- what may be asked -------------------------------------------------------------------------------------------
+
+    def _proxy_healthy(self) -> bool:
+        return self._telling.proxy_healthy()
 
     def _controllers(self) -> Sequence[ControllerStatus]:
         if not self._config.run_service_proxy:

@@ -91,6 +91,9 @@ class Telling:
         if self._events:
             self._events.write(notes)
 
+    def proxy_healthy(self) -> bool:
+        return self._proxy.healthy()
+
     # -- questions ---------------------------------------------------------------------------------------------------
 
     def status(self) -> dict[str, Any]:

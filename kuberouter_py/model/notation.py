@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import (
     ONE_PACKET,
     PERSISTENT,
@@ -357,6 +358,21 @@ def _remove_sysctl(key: str, value: str) -> Iterator[str]:
     yield f"sysctl -w {key}=FORMER  # now {value}; its value before us is given back"
 
 
+# -- health checks ---------------------------------------------------------------------------------------------------
+
+
+def _port_text(key: HealthCheckPort) -> str:
+    return endpoint_text(key.address, key.port) if key.address else f"*:{key.port}"
+
+
+def _add_health_check(key: HealthCheckPort, told: HealthCheck) -> Iterator[str]:
+    yield f"listen {_port_text(key)}  # {told.service}: {told.local_endpoints} here"
+
+
+def _remove_health_check(key: HealthCheckPort, _told: HealthCheck) -> Iterator[str]:
+    yield f"close {_port_text(key)}"
+
+
 # -- all of them -----------------------------------------------------------------------------------------------------
 
 
@@ -384,4 +400,5 @@ _NOTATIONS: Mapping[str, _Notation] = {
     "virtual servers": _Notation(server_text, _add_server, _change_server, _remove_server),
     "addresses": _Notation(_address_text, _add_address, _only_new(_add_address), _remove_address),
     "routes": _Notation(address_text, _add_route, _only_new(_add_route), _remove_route),
+    "health checks": _Notation(_port_text, _add_health_check, _only_new(_add_health_check), _remove_health_check),
 }

@@ -143,6 +143,23 @@ def _cidrs_text(cidrs: tuple[Cidr, ...]) -> str:
     return ",".join(map(cidr_text, cidrs))
 
 
+def _parse_node_addresses(text: str) -> tuple[Cidr | str, ...]:
+    """kube-proxy's list: CIDRs, or the words primary (the Node's own addresses) and all."""
+    found: list[Cidr | str] = []
+    for part in (part.strip() for part in text.split(",")):
+        if part in NODE_ADDRESS_WORDS:
+            found.append(part)
+        elif part == "localhost":
+            raise ValueError('"localhost" is not to be had: IPVS serves no NodePorts on loopback addresses')
+        elif part:
+            found.append(parse_cidr(part))
+    return tuple(found)
+
+
+def _node_addresses_text(addresses: tuple[Cidr | str, ...]) -> str:
+    return ",".join(each if isinstance(each, str) else cidr_text(each) for each in addresses)
+
+
 def _parse_address(text: str) -> str:
     try:
         return str(ip_address(text)) if text else ""
@@ -241,6 +258,10 @@ DURATION: Kind[float] = Kind("DURATION", parse_duration, duration_text)
 POSITIVE_DURATION = checked(DURATION, _check_positive)
 WHOLE_SECONDS = checked(DURATION, _check_whole)
 IPVS_TIMEOUT = checked(DURATION, _check_ipvs_timeout)
+NODE_ADDRESS_WORDS = ("primary", "all")
+NODE_ADDRESSES: Kind[tuple[Cidr | str, ...]] = Kind(
+    "CIDR|primary|all,...", _parse_node_addresses, _node_addresses_text, gathers=True
+)
 CIDRS: Kind[tuple[Cidr, ...]] = Kind("CIDR,...", _parse_cidrs, _cidrs_text, gathers=True)
 ADDRESS: Kind[str] = Kind("ADDRESS", _parse_address, str)
 PORT = replace(_number("a port", 0, 65535), metavar="PORT")

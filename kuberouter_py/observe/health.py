@@ -132,10 +132,16 @@ class ProxyHealth:
     def livez(self) -> Response:
         return self._answer(needed=True, fields={})
 
-    def _answer(self, *, needed: bool, fields: dict[str, bool]) -> Response:
+    def healthy(self) -> bool:
+        """No change waits too long, whatever the Node says (S12.05)."""
         now = self._clock()
         with self._lock:
-            good = not self._oldest or now - self._oldest <= self._limit
+            return not self._oldest or now - self._oldest <= self._limit
+
+    def _answer(self, *, needed: bool, fields: dict[str, bool]) -> Response:
+        good = self.healthy()
+        now = self._clock()
+        with self._lock:
             updated = now if good else self._updated  # S13.01: a healthy proxy has nothing to catch up on
         body = {"lastUpdated": _timestamp(updated), "currentTime": _timestamp(now), **fields}
         return json_response(body, 200 if good and needed else 503)

@@ -2,7 +2,8 @@
 
 Owns listening, limits and errors; what is answered are callables given by endpoints.py. One thread accepts for all
 listeners; each request has a short-lived thread of its own, so that a slow client delays nobody. When all places are
-taken the oldest connection is cut: nobody can keep a probe out by holding connections.
+taken the oldest connection is cut: nobody can keep a probe out by holding connections. Listeners that are known at the
+start are given to serve(), those that come and go to open() and close().
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import structlog
 
 PLACES = 32  # connections answered at the same time; kubelet, a scraper and a load balancer need a handful
 PATIENCE = 10.0  # seconds that a client may let pass between two bytes
+ANY_PATH = "*"  # a route's path that answers for all that have no route of their own
 BIND_AGAIN = 5.0  # seconds between attempts to bind what somebody else holds (kube-proxy on its way out)
 
 
@@ -52,6 +54,7 @@ class Response(NamedTuple):
     status: int
     body: bytes
     content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = {}
 
 
 Route = Callable[[], Response]
@@ -61,20 +64,23 @@ def text_response(status: int, text: str) -> Response:
     return Response(status, text.encode())
 
 
-def json_response(value: Any, status: int = 200) -> Response:
-    return Response(status, json.dumps(value).encode() + b"\n", "application/json")
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(status, json.dumps(value).encode() + b"\n", "application/json", headers or {})
 
 
 class HttpServer:
-    """serve() for each listener, then start(); stop() ends the thread and closes everything."""
+    """serve() for each listener, then start(); stop() ends the thread and closes everything. name: the thread's."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "http") -> None:
         self._routes: dict[Where, dict[str, Route]] = {}
         self._unbound: dict[Where, str] = {}
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, None] = {}  # in the order of their coming
+        self._listeners: dict[Where, socket.socket] = {}  # those of open()
         self._bell, self._ear = socket.socketpair()
-        self._thread = threading.Thread(target=self._run, name="http", daemon=True)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._ear, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._bound = threading.Event()
         self._ports: dict[Where, int] = {}
 
@@ -91,6 +97,23 @@ class HttpServer:
         self._bell.send(b".")
         self._thread.join()
 
+    def open(self, where: Where, routes: Mapping[str, Route]) -> None:
+        """Listen there from now on; OSError where that cannot be. One thread at a time opens and closes.
+
+        epoll takes what is registered while another thread waits in it (epoll_wait(2)).
+        """
+        listener = _listen(where)
+        self._routes[where] = dict(routes)
+        self._listeners[where] = listener
+        self._selector.register(listener, selectors.EVENT_READ, where)
+
+    def close(self, where: Where) -> None:
+        """Answer there no more; what open() began."""
+        listener = self._listeners.pop(where)
+        self._selector.unregister(listener)
+        listener.close()
+        del self._routes[where]
+
     def unbound(self) -> dict[str, str]:
         """Listeners that are not there yet, with the reason."""
         with self._lock:
@@ -101,23 +124,21 @@ class HttpServer:
         return self._ports[where]
 
     def _run(self) -> None:
-        selector = selectors.DefaultSelector()
-        selector.register(self._ear, selectors.EVENT_READ)
-        self._bind_all(selector, list(self._routes))
+        self._bind_all(list(self._routes))
         self._bound.set()
         again = time.monotonic() + BIND_AGAIN
         while True:
-            ready = selector.select(BIND_AGAIN if self._unbound else None)
+            ready = self._selector.select(BIND_AGAIN if self._unbound else None)
             for key, _ in ready:
                 if key.fileobj is self._ear:
-                    self._close(selector)
+                    self._close_all()
                     return
                 self._accept(cast(socket.socket, key.fileobj), key.data)
             if self._unbound and time.monotonic() >= again:  # also where the other listeners are never quiet
-                self._bind_all(selector, list(self._unbound))
+                self._bind_all(list(self._unbound))
                 again = time.monotonic() + BIND_AGAIN
 
-    def _bind_all(self, selector: selectors.BaseSelector, places: list[Where]) -> None:
+    def _bind_all(self, places: list[Where]) -> None:
         for where in places:
             try:
                 listener = _listen(where)
@@ -130,14 +151,15 @@ class HttpServer:
                 continue
             if isinstance(where, Tcp):
                 self._ports[where] = listener.getsockname()[1]
-            selector.register(listener, selectors.EVENT_READ, where)
+            self._selector.register(listener, selectors.EVENT_READ, where)
             with self._lock:
                 self._unbound.pop(where, None)
 
     def _accept(self, listener: socket.socket, where: Where) -> None:
         try:
+            routes = self._routes[where]
             connection, _ = listener.accept()
-        except OSError:  # gone again before it was taken
+        except (OSError, KeyError):  # gone again before it was taken, or nobody listens there any more
             return
         with self._lock:
             if len(self._connections) >= PLACES:
@@ -145,9 +167,7 @@ class HttpServer:
                 del self._connections[oldest]
                 _shut(oldest)
             self._connections[connection] = None
-        threading.Thread(
-            target=self._answer, args=(connection, self._routes[where]), name="http request", daemon=True
-        ).start()
+        threading.Thread(target=self._answer, args=(connection, routes), name="http request", daemon=True).start()
 
     def _answer(self, connection: socket.socket, routes: Mapping[str, Route]) -> None:
         try:
@@ -159,12 +179,12 @@ class HttpServer:
                 self._connections.pop(connection, None)
             connection.close()
 
-    def _close(self, selector: selectors.BaseSelector) -> None:
-        for key in list(selector.get_map().values()):
+    def _close_all(self) -> None:
+        for key in list(self._selector.get_map().values()):
             if isinstance(key.data, Unix):
                 Path(key.data.path).unlink(missing_ok=True)
             cast(socket.socket, key.fileobj).close()
-        selector.close()
+        self._selector.close()
         self._bell.close()
         with self._lock:
             for connection in self._connections:
@@ -179,6 +199,12 @@ def _shut(connection: socket.socket) -> None:
 
 
 def _listen(where: Where) -> socket.socket:
+    listener = _bound(where)
+    listener.setblocking(False)  # accept() must not wait for a client that has left between the news and the call
+    return listener
+
+
+def _bound(where: Where) -> socket.socket:
     if isinstance(where, Unix):
         return _listen_unix(where.path)
     if where.address:
@@ -229,6 +255,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(response.body)))
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cache-Control", "no-store")
+        for name, value in response.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(response.body)
@@ -236,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _response(self) -> Response:
-        route = self._routes.get(self.path.partition("?")[0])
+        route = self._routes.get(self.path.partition("?")[0], self._routes.get(ANY_PATH))
         if route is None:
             known = "\n".join(sorted(self._routes))
             return text_response(HTTPStatus.NOT_FOUND, f"not found; here are:\n{known}\n")

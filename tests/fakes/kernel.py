@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import (
     Address,
     Chain,
@@ -111,6 +112,7 @@ class FakeKernel:
         self.routes: dict[bytes, Route] = {}
         self.kernel_routes: set[bytes] = set()  # those of self.routes that the kernel made for an address
         self.hairpin: dict[str, bool] = {}
+        self.health_checks: dict[HealthCheckPort, HealthCheck] = {}
         self.journal: list[tuple[str, str, Any]] = []
         self._tables = self._make_tables()
 
@@ -155,6 +157,12 @@ class FakeKernel:
                 self._replace_route,
                 lambda key: _drop(self.routes, key),
                 self._our_route,
+            ),
+            FakeTable(
+                "health checks",
+                lambda: self.health_checks,
+                lambda key, value: _put(self.health_checks, key, value),
+                lambda key: _drop(self.health_checks, key),
             ),
         ]
         for table in tables:

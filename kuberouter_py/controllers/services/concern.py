@@ -41,7 +41,7 @@ def concern(
         return Concern(now, later)
     for service in services:
         external = cidrs and (service.external_ips or service.ingress_ips)
-        if ports and any(port.node_port for port in service.ports):
+        if ports and (service.health_check_node_port or any(port.node_port for port in service.ports)):
             now.add(service.key)
         elif everywhere or zone or external or (schedulers and scheduler_asked(service) in schedulers):
             later.add(service.key)

@@ -16,13 +16,15 @@ from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Sh
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, SERVERS, decide
+from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
 from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
 from kuberouter_py.model.cluster import ObjectKey, Service
-from kuberouter_py.model.kernel import LinkState, ServerKey, VirtualServerKey, address_text
+from kuberouter_py.model.healthcheck import HealthCheckPort
+from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
 from kuberouter_py.ports import EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table
 
@@ -71,7 +73,7 @@ class ServicesController:
         self._messages_before = 0
         self._view = NodeView(node_name, families=())
         self._addresses = AddressBook()
-        self._refusals = Refusals(self.owner_of, self._addresses.holders)
+        self._refusals = Refusals(self.owner_of, self._addresses.holders, node_name)
         self._schedulers: dict[str, bool] = {DEFAULT: True}
         self._notes: dict[ObjectKey, tuple[Note, ...]] = {}
         self._losers: set[ObjectKey] = set()
@@ -175,8 +177,8 @@ class ServicesController:
         finally:
             self._lock.release()
 
-    def owner_of(self, key: ServerKey) -> ObjectKey | None:
-        """The Service that a virtual server serves. One look into a mapping: no sync is waited for."""
+    def owner_of(self, key: Hashable) -> ObjectKey | None:
+        """The Service that a virtual server or a port is for. One look into a mapping: no sync is waited for."""
         owner = self._reconciler.owner_of(key)
         return owner if isinstance(owner, ObjectKey) else None
 
@@ -186,11 +188,15 @@ class ServicesController:
     # -- called once, without a runner -------------------------------------------------------------------------------
 
     def plan(self) -> dict[str, Plan[Any, Any]]:
-        """What a first sync would write; writes nothing. What this node cannot do at all is left to `status`."""
+        """What a first sync would write; writes nothing. What this node cannot do at all is left to `status`.
+
+        Listeners are the running agent's own, and no part of it.
+        """
         dirty = self._reconciler.read()
         self._look_at_node()
         self._decide({*self._cluster.service_keys(), NODE}, dirty)
         dirty[SYSCTLS] = {key for key in dirty[SYSCTLS] if self._node_facts.can_set_sysctl(key)}
+        dirty[HEALTH_CHECKS] = set()
         return self._reconciler.plans(dirty)
 
     def cleanup(self) -> Outcome:
@@ -312,8 +318,9 @@ class ServicesController:
         """Two Services want one address and port: the older has it, the younger says why not."""
         lost: dict[ObjectKey, tuple[Note, ...]] = {}
         for claim, (winner, *losers) in self._reconciler.contested().items():
-            assert isinstance(claim, VirtualServerKey)  # the node's own claim has one claimant, and so has each mark
-            message = f"{address_text(claim.address)} port {claim.port} is served for {winner}, which came first"
+            assert isinstance(claim, VirtualServerKey | HealthCheckPort)  # the node and a mark have one claimant
+            where = address_text(claim.address) if claim.address else "every address"
+            message = f"{where} port {claim.port} is served for {winner}, which came first"
             for loser in losers:
                 assert isinstance(loser, ObjectKey)
                 note = Note("Service", loser, ADDRESS_TAKEN, message, event=True)

@@ -6,7 +6,7 @@ Rules S1.*, S2.*, S3.*, S5.*, S8.04, S11.* (semantics of a Service proxy); what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
 from kuberouter_py.controllers.services.admission import Admission, cidr_text, inside
 from kuberouter_py.controllers.services.endpoints import Candidates, Chosen, candidates, choose
+from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
 from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling
 from kuberouter_py.controllers.services.sources import SourceRanges, allowed, source_ranges
 from kuberouter_py.controllers.services.view import NodeView
@@ -71,7 +72,7 @@ def decide(
     notes += [_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
     notes += [_note(service, "SourceRangeRefused", text, event=True) for text in ranges.reasons]
     admission = Admission(config, view.service_cidrs, cluster_ip)
-    units: dict[VirtualServerKey, Unit] = {}
+    units: dict[Hashable, Unit] = dict(health_check_units(service, slices, view, config))
     for cluster_address in service.cluster_ips:
         family = family_of(cluster_address)
         if family not in view.families:
@@ -165,20 +166,22 @@ def _port_units(
             key,
             (
                 *_frontend_items(key, frontend, local, view, config),
-                *(_health_check(service, frontend) if frontend.external and local else ()),
+                *(_health_check(service, frontend) if frontend.external else ()),
                 Item(SERVERS, key, servers[local]),
                 *hairpins[local],
             ),
         )
 
 
-def _restrict(units: dict[VirtualServerKey, Unit], service: Service, ranges: SourceRanges, view: NodeView) -> None:
+def _restrict(units: dict[Hashable, Unit], service: Service, ranges: SourceRanges, view: NodeView) -> None:
     """Load-balancer addresses answer only to the ranges; NodePorts and externalIPs are not concerned (S7.01)."""
     ports = {(port.protocol, port.port) for port in service.ports}
     for key, unit in units.items():
-        family = family_of(key.address)
-        if key.address not in service.ingress_ips or (key.protocol, key.port) not in ports:
+        if not isinstance(key, VirtualServerKey) or (key.protocol, key.port) not in ports:
             continue
+        if key.address not in service.ingress_ips:
+            continue
+        family = family_of(key.address)
         if family in ranges.by_family:
             frontend = SetEntry(key.address, key.protocol, key.port)
             sources = allowed(ranges.by_family[family], key.address, view)
@@ -204,8 +207,8 @@ def _hairpins(local: Iterable[DestinationKey], port: ServicePort, view: NodeView
 
 
 def _health_check(service: Service, frontend: Frontend) -> Unit:
-    """Where this Service's health check port may be asked: on every address that outside traffic comes to (S12.01)."""
-    if service.type != "LoadBalancer" or not service.health_check_node_port:
+    """Where this Service's health check port may be asked: on every address that outside traffic comes to (S12.07)."""
+    if not has_health_check(service):
         return ()
     entry = SetEntry(frontend.address, Protocol.TCP, service.health_check_node_port)
     return (Item(MEMBERS, SetMember(services_set("healthchecks", family_of(frontend.address)), entry), None),)

@@ -5,19 +5,20 @@ What Services ask for and may not have is decided in desired.py; this is about w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
 from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
+from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import SYSCTLS
 from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.kernel import ServerKey
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Refused
 
 KERNEL_REFUSED, NOT_READ = "KernelRefused", "NotRead"
+HEALTH_CHECK_FAILED = "FailedToStartServiceHealthcheck"  # kube-proxy's word for it (S12.06)
 
 # Where a lack is said and is no failure: a sysctl that only the first namespace may write, a scheduler that another one
 # stands in for. Without ipsets, rules or links a Service does not work.
@@ -59,20 +60,24 @@ def address_of(table: str, key: Any) -> bytes | None:
 
 
 class Refusals:
-    """server: whose a virtual server is. holders: the Services that name an address."""
+    """claimant: whose a virtual server or health check port is. holders: the Services that name an address.
+    node: our name, for what is said on an object that all nodes see.
+    """
 
     def __init__(
         self,
-        server: Callable[[ServerKey], ObjectKey | None],
+        claimant: Callable[[Hashable], ObjectKey | None],
         holders: Callable[[bytes], Collection[ObjectKey]],
+        node: str,
     ) -> None:
-        self._server = server
+        self._claimant = claimant
         self._holders = holders
+        self._node = node
         self._told: dict[tuple[str, Any], str] = {}
 
     def owners(self, table: str, key: Any) -> list[ObjectKey]:
-        if table == SERVERS and key is not None:
-            owner = self._server(key)
+        if table in (SERVERS, HEALTH_CHECKS) and key is not None:
+            owner = self._claimant(key)
             return [owner] if owner else []
         address = address_of(table, key) if key is not None else None
         return sorted(self._holders(address)) if address is not None else []
@@ -91,6 +96,10 @@ class Refusals:
                 continue
             message = refusal_text(table, key, refused)
             owners = self.owners(table, key)
+            if table == HEALTH_CHECKS:
+                told = f"node {self._node}: {message}"
+                notes += [Note("Service", owner, HEALTH_CHECK_FAILED, told, event=True) for owner in owners]
+                continue
             notes += [Note("Service", owner, KERNEL_REFUSED, message) for owner in owners]
             if not owners:
                 notes.append(Note("Node", None, KERNEL_REFUSED, message))

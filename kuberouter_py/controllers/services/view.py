@@ -19,6 +19,7 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 # Links whose addresses are nobody's NodePort address: kube-router leaves out the same three heads. By whatever name,
 # dummy links carry what is not on the wire (a node-local DNS cache's addresses).
 _INTERNAL_HEADS = ("dummy", "kube", "docker")
+_LOOPBACK6 = bytes(15) + b"\1"
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,26 @@ def _families(config: Config, seen: Iterable[int]) -> tuple[int, ...]:
 
 
 def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Sequence[LinkState]) -> tuple[bytes, ...]:
-    if not config.nodeport_bindon_all_ip:
-        return tuple(primary.values())
-    found = [
-        address
+    """S6.01-S6.04: each family by itself; never on loopback, nor on the VIPs' own link (S2.11)."""
+    asked = ("all",) if config.nodeport_bindon_all_ip else config.nodeport_addresses or ("primary",)
+    words = {one for one in asked if isinstance(one, str)}
+    held = [
+        (address, link)
         for link in links
-        if not _internal(link)
+        if link.name not in (VIP_LINK, KUBE_PROXY_LINK)
         for address, _ in link.addresses
-        if not is_link_local(address)
+        if not is_link_local(address) and address != _LOOPBACK6
     ]
-    return tuple(dict.fromkeys([*primary.values(), *found]))
+    found: dict[bytes, None] = {}
+    for family, size in ((4, 4), (6, 16)):
+        cidrs = [one for one in asked if isinstance(one, Cidr) and len(one.network) == size]
+        every = "all" in words or not (words or cidrs) or any(cidr.prefix == 0 for cidr in cidrs)
+        if (every or "primary" in words) and family in primary:
+            found[primary[family]] = None
+        for address, link in held:
+            if len(address) == size and (not _internal(link) if every else any(address in cidr for cidr in cidrs)):
+                found[address] = None
+    return tuple(found)
 
 
 def _bridges(config: Config, links: Sequence[LinkState], pod_cidrs: Sequence[Cidr]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import msgspec
@@ -51,8 +51,8 @@ def decided(
 
 def units(decision: Decision) -> dict[str, Unit]:
     """By frontend as ipvsadm says it: "TCP 10.96.0.10:80"."""
-    found: Mapping[VirtualServerKey, Unit] = decision.share.units
-    return {notation.server_text(key): unit for key, unit in found.items()}
+    found = decision.share.units
+    return {notation.server_text(key): unit for key, unit in found.items() if isinstance(key, VirtualServerKey)}
 
 
 def frontends(decision: Decision) -> set[str]:

@@ -128,6 +128,35 @@ def test_nodeports_on_all_addresses_leave_out_internal_links() -> None:
     assert nodeports(seen) == ["192.168.0.2", "192.168.0.1", "10.9.0.1"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("primary", ["192.168.0.2", "2001:db8::2"]),
+        ("all", ["192.168.0.2", "192.168.0.1", "10.9.0.1", "2001:db8::2", "2001:db8::1"]),
+        # A family without a range matches all (S6.02); whoever names an internal address means it.
+        ("10.0.0.0/8", ["10.9.0.1", "10.8.0.1", "2001:db8::2", "2001:db8::1"]),
+        ("2001:db8::1/128", ["192.168.0.2", "192.168.0.1", "10.9.0.1", "2001:db8::1"]),
+        ("primary,10.9.0.0/16", ["192.168.0.2", "10.9.0.1", "2001:db8::2"]),
+        ("198.51.100.0/24,2001:db8:7::/64", []),
+        # A zero range overrides the others of its family.
+        ("10.9.0.0/16,0.0.0.0/0,2001:db8::1/128", ["192.168.0.2", "192.168.0.1", "10.9.0.1", "2001:db8::1"]),
+        # Loopback is never served (S6.03), nor is what is bound by us (S2.11).
+        ("127.0.0.0/8,::1/128", []),
+        ("10.96.0.0/16,2001:db8::1/128", ["2001:db8::1"]),
+    ],
+)
+def test_nodeport_addresses_as_asked(asked: str, expected: list[str]) -> None:
+    links = [
+        LOOPBACK,
+        link("eth0", "192.168.0.1/24", "192.168.0.2/24", "2001:db8::1/64", "2001:db8::2/64", "fe80::1/64"),
+        link("wg0", "10.9.0.1/24"),
+        link("dummy0", "10.8.0.1/24"),
+        VIPS,
+    ]
+    config = Config.from_texts({"nodeport-addresses": [asked]})
+    assert nodeports(view(node("192.168.0.2", "2001:db8::2"), links, config)) == expected
+
+
 # -- bridges and the detector ----------------------------------------------------------------------------------------
 
 
