@@ -245,7 +245,7 @@ class Config:
         values.PORT, 0, "their port (kube-proxy's is 10249), with /proxyMode; 0: off", group=OBSERVE
     )
     socket: str = _option(
-        values.SOCKET_PATH, f"{RUN_DIR}/agent.sock", "where `status` and `plan` ask the running agent", group=OBSERVE
+        values.SOCKET_PATH, f"{RUN_DIR}/agent.sock", "where the commands ask the running agent", group=OBSERVE
     )
     log_format: str = _option(values.choice("json", "console"), "json", "the log's form", group=OBSERVE)
     v: int = _option(

@@ -9,7 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service
-from kuberouter_py.model.kernel import LinkState
+from kuberouter_py.model.kernel import (
+    Chain,
+    DestinationKey,
+    LinkState,
+    Rules,
+    ServerKey,
+    SetMember,
+    VirtualServer,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -123,3 +131,40 @@ class NodeFacts(Protocol):
     def kernel_version(self) -> tuple[int, int]: ...
 
     def processors(self) -> int: ...
+
+
+class Hop(NamedTuple):
+    """Where the node's routes lead to an address: the link, and the source that the kernel would give a packet."""
+
+    link: str
+    source: bytes
+
+
+class Affinity(NamedTuple):
+    """A persistence template: where ip_vs keeps a client, and the seconds until it forgets that."""
+
+    destination: DestinationKey
+    expires: int
+
+
+class Lookups(Protocol):
+    """What `explain` asks of the kernel, one question at a time, from any thread. Raises EdgeError."""
+
+    def toward(self, address: bytes) -> Hop | None:
+        """None: no route leads there."""
+
+    def is_local(self, address: bytes) -> bool:
+        """Whether a packet to it is taken in by this node."""
+
+    def server(self, key: ServerKey) -> VirtualServer | None: ...
+
+    def affinity(self, key: ServerKey, client: bytes) -> Affinity | None: ...
+
+    def holds(self, member: SetMember) -> bool:
+        """Of a set of networks: whether one of them holds the address."""
+
+    def mark(self, member: SetMember) -> int:
+        """The packet mark that a member carries; 0: none, or no such member."""
+
+    def chains(self) -> Mapping[Chain, Rules]:
+        """All of ours; each equals what was written to it for as long as nobody changed it."""

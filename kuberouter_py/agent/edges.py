@@ -16,6 +16,7 @@ from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.ipvs import VirtualServers
 from kuberouter_py.kernel.links import Addresses, Links, find_link, link_states, lookup
+from kuberouter_py.kernel.looking import Looking
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls
@@ -63,6 +64,7 @@ class ServicesEdges:
         self.bridge_ports = BridgePorts(self.route_socket)
         self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs, self._marked)
         self.health_checks = HealthChecks(proxy_healthy)
+        self.looking = Looking(self.servers, self.chains)
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
             self.sets,

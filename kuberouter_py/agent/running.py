@@ -16,6 +16,7 @@ import structlog
 
 from kuberouter_py import __version__
 from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.agent.explaining import Explaining
 from kuberouter_py.agent.once import log_cleanup
 from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, node_name
 from kuberouter_py.agent.telling import FIRST_SYNC, Telling
@@ -73,8 +74,15 @@ class Agent:
             self._reported,
             self._edges.messages,
         )
+        explaining = Explaining(self._node, self._controller, self._source, self._edges.looking)
         self._telling = Telling(
-            config, self._node, self._source, self._edges, self._controllers, self._controller.owner_of
+            config,
+            self._node,
+            self._source,
+            self._edges,
+            self._controllers,
+            self._controller.owner_of,
+            {"/explain": explaining.answer},
         )
         self._beat = self._telling.health.expect("services")
         self._runner = Runner(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from kuberouter_py.config import Config
-from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.report import Note
 from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.ports import EdgeError
@@ -15,6 +15,7 @@ from kuberouter_py.watchers.api import ApiClient
 from kuberouter_py.watchers.api_errors import Conflict
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
+from kuberouter_py.watchers.finding import find_pod
 from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, Kind
 from kuberouter_py.watchers.status import WatchStatus
 from kuberouter_py.watchers.watchers import Watchers
@@ -40,8 +41,8 @@ class Source:
         self.cache = Cache()
         self._broadcaster = Broadcaster()
         self._api = None if config.manifests else ApiClient(config.kubeconfig, config.master)
-        origin = self._api or Path(config.manifests)
-        self._watchers = Watchers(origin, kinds, self._broadcaster, self.cache)
+        self._origin = self._api or Path(config.manifests)
+        self._watchers = Watchers(self._origin, kinds, self._broadcaster, self.cache)
         self.name = self._watchers.source
 
     def subscribe(self, kind: str, ring: Callable[[Collection[ObjectKey]], None]) -> None:
@@ -65,6 +66,10 @@ class Source:
     def errors(self) -> dict[str, str]:
         """The last error by kind."""
         return {each.kind: each.last_error for each in self.status() if each.last_error}
+
+    def find_pod(self, key: ObjectKey) -> Pod | None:
+        """Asked for now: Pods are not watched. Raises EdgeError."""
+        return find_pod(self._origin, key)
 
     def event_writer(self) -> EventWriter | None:
         """None where there is no API server to write to."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kuberouter_py import __version__
@@ -20,6 +20,7 @@ from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.observe.endpoints import http_server
 from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.observe.health import Health, ProxyHealth
+from kuberouter_py.observe.http import Question
 from kuberouter_py.observe.log import log_notes, log_sync
 from kuberouter_py.observe.metrics import Metrics, ServiceCounters
 from kuberouter_py.observe.programming import Programming
@@ -30,7 +31,7 @@ FIRST_SYNC = "services' first sync"
 
 
 class Telling:
-    """controllers: every running controller's status now."""
+    """controllers: every running controller's status now. questions: what else the local socket answers, by path."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Telling:
         edges: ServicesEdges,
         controllers: Callable[[], Sequence[ControllerStatus]],
         owner_of: Callable[[Any], ObjectKey | None],
+        questions: Mapping[str, Question],
     ) -> None:
         self._node = node
         self._source = source
@@ -51,7 +53,8 @@ class Telling:
         self.health.wait_for(FIRST_SYNC)
         self._proxy = ProxyHealth(config.ipvs_sync_period, time.time)
         self._metrics = Metrics(__version__, self._counters, controllers)
-        self._server = http_server(config, self.health, self._proxy, self._metrics, {"/status": self.status})
+        documents = {"/status": self.status}
+        self._server = http_server(config, self.health, self._proxy, self._metrics, documents, questions)
         self._events: EventWriter | None = source.event_writer()
         self._programming = Programming(self._started)
 

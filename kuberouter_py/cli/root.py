@@ -8,6 +8,7 @@ import click
 
 import kuberouter_py
 from kuberouter_py.cli.errors import must_be_root
+from kuberouter_py.cli.explain import explain
 from kuberouter_py.cli.options import GoFlagsGroup, click_options, configuration, given_texts
 from kuberouter_py.cli.plan import plan
 from kuberouter_py.cli.status import status
@@ -61,7 +62,7 @@ root = GoFlagsGroup(
             help="show the version and exit",
         ),
     ],
-    commands={"plan": plan, "status": status},
+    commands={"explain": explain, "plan": plan, "status": status},
     help="""One agent per Kubernetes node: Services through IPVS.
 
     Without a command it runs until it is told to stop (SIGTERM, SIGINT) and then leaves the node forwarding; --cleanup

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from kuberouter_py.cli.errors import Failure
 from kuberouter_py.cli.options import config_of
 from kuberouter_py.config import Config
-from kuberouter_py.observe.socket import NoAgent, ask
+from kuberouter_py.observe.socket import NoAgent, NoAnswer, ask
 
 
 def running_config(socket: str) -> Config:
@@ -16,10 +18,12 @@ def running_config(socket: str) -> Config:
     return config_of({name: [text] for name, text in answer.items()})
 
 
-def ask_agent(socket: str, what: str) -> Any:
+def ask_agent(socket: str, what: str, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:
     try:
-        return ask(socket, what)
+        return ask(socket, what, parameters)
     except NoAgent as error:
         raise Failure(f"{error}; is it running on this node? (--socket says where it listens)") from None
+    except NoAnswer as error:
+        raise Failure(str(error)) from None
     except PermissionError:
         raise Failure(f"{socket}: permission denied; run as root") from None

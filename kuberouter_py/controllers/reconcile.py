@@ -374,6 +374,10 @@ class Reconciler:
         owners = self._claims.get(claim)
         return owners[0] if owners else None
 
+    def claimants(self, claim: Hashable) -> tuple[Owner, ...]:
+        """Everybody who wants it, the one in force first."""
+        return self._claims.get(claim, ())
+
     def standing(self) -> dict[tuple[str, Any], Refused]:
         """Every key that is refused now; table-wide failures are under the key None."""
         found: dict[tuple[str, Any], Refused] = {}

@@ -174,6 +174,11 @@ class Members:
         absent = self._batch.send([codec.member(codec.TEST, *member) for member in members])
         return [member for index, member in enumerate(members) if index not in absent]
 
+    def mark_of(self, member: SetMember) -> int | None:
+        """What a member of a set with marks holds: the whole set is listed, the kernel has no question for it."""
+        header = next((each for each in _headers(self._batch, member.set) if each.name == member.set), None)
+        return dict(_entries(self._batch, header)).get(member.entry) if header else None
+
     def entries(self, name: str) -> list[SetEntry]:
         """Of one set; none where the set is missing. Raises Unavailable, Busy."""
         header = next((each for each in _headers(self._batch, name) if each.name == name), None)

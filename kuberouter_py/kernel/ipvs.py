@@ -217,6 +217,10 @@ class VirtualServers:
                 found[key] = counters
         return found
 
+    def look_at(self, key: ServerKey) -> VirtualServer | None:
+        """One server as it is now, whoever's; no write has to wait for that. Raises EdgeError."""
+        return look(self._asking, self._connect(), key)
+
     def set_timeouts(self, tcp: int = 0, tcp_fin: int = 0, udp: int = 0) -> None:
         """Seconds that idle connections live, for the whole node (S10.03); 0 keeps the kernel's. Raises EdgeError."""
         with self._lock:

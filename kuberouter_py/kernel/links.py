@@ -244,15 +244,24 @@ def _ours(answers: Iterable[memoryview], name: str, link: int) -> Iterator[Addre
 
 def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
     """The local route to just this address that packets meet first; None where there is none. Raises EdgeError."""
+    route = _route(batch, rtnetlink.route_to(address))
+    is_host_route = route is not None and route.type == rtnetlink.RTN_LOCAL and route.destination == address
+    return route if is_host_route else None
+
+
+def way_to(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
+    """How a packet of this node would go there; None where no route leads there. Raises EdgeError."""
+    return _route(batch, rtnetlink.way_to(address))
+
+
+def _route(batch: Batch, question: bytes) -> rtnetlink.RouteMessage | None:
     try:
-        answers = batch.request(rtnetlink.route_to(address))
+        answers = batch.request(question)
     except NetlinkError as error:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EINVAL, errno.EACCES):
             return None
         raise
-    route = rtnetlink.read_route(answers[0]) if answers else None
-    is_host_route = route is not None and route.type == rtnetlink.RTN_LOCAL and route.destination == address
-    return route if is_host_route else None
+    return rtnetlink.read_route(answers[0]) if answers else None
 
 
 def _is_link_local(address: bytes) -> bool:

@@ -212,8 +212,17 @@ def route_to(address: bytes) -> bytes:
 
     The table that IPv4 names in its answer is always main's.
     """
+    return _ask_route(address, _RTM_F_FIB_MATCH)
+
+
+def way_to(address: bytes) -> bytes:
+    """Asks how a packet of this node would go to `address`: its link, and the source that it would be given."""
+    return _ask_route(address, 0)
+
+
+def _ask_route(address: bytes, flags: int) -> bytes:
     family = AF_INET if len(address) == 4 else AF_INET6
-    header = _ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, _RTM_F_FIB_MATCH)
+    header = _ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, flags)
     return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(_RTA_DST, address))
 
 

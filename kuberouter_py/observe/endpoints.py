@@ -6,16 +6,21 @@ from collections.abc import Callable, Mapping
 
 from kuberouter_py.config import Config
 from kuberouter_py.observe.health import Health, ProxyHealth
-from kuberouter_py.observe.http import HttpServer, Route, Tcp, Unix, json_response, text_response
+from kuberouter_py.observe.http import HttpServer, Question, Route, Tcp, Unix, json_response, text_response
 from kuberouter_py.observe.metrics import Metrics
 
 Document = Callable[[], object]  # something plain that JSON can say
 
 
 def http_server(
-    config: Config, health: Health, proxy: ProxyHealth, metrics: Metrics, documents: Mapping[str, Document]
+    config: Config,
+    health: Health,
+    proxy: ProxyHealth,
+    metrics: Metrics,
+    documents: Mapping[str, Document],
+    questions: Mapping[str, Question],
 ) -> HttpServer:
-    """Not started yet. documents: what the local socket answers, by path ("/status", "/config"); /config is given."""
+    """Not started yet. documents, questions: what the local socket answers, by path ("/status"); /config is given."""
     server = HttpServer()
     if config.health_port:
         probes = {"/healthz": health.livez, "/livez": health.livez, "/readyz": health.readyz}
@@ -41,7 +46,7 @@ def http_server(
         )
     everything = {"/config": config.as_texts, **documents}
     answers = {path: _document(answer) for path, answer in everything.items()}
-    server.serve(Unix(config.socket), {"/readyz": health.readyz, **answers})
+    server.serve(Unix(config.socket), {"/readyz": health.readyz, **answers}, questions)
     return server
 
 

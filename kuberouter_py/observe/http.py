@@ -18,7 +18,9 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
+from urllib.parse import parse_qsl
 
 import structlog
 
@@ -58,6 +60,7 @@ class Response(NamedTuple):
 
 
 Route = Callable[[], Response]
+Question = Callable[[Mapping[str, str]], Response]  # with the query's parameters; of equal names the last one
 
 
 def text_response(status: int, text: str) -> Response:
@@ -72,7 +75,7 @@ class HttpServer:
     """serve() for each listener, then start(); stop() ends the thread and closes everything. name: the thread's."""
 
     def __init__(self, name: str = "http") -> None:
-        self._routes: dict[Where, dict[str, Route]] = {}
+        self._routes: dict[Where, dict[str, Question]] = {}
         self._unbound: dict[Where, str] = {}
         self._lock = threading.Lock()
         self._connections: dict[socket.socket, None] = {}  # in the order of their coming
@@ -84,9 +87,11 @@ class HttpServer:
         self._bound = threading.Event()
         self._ports: dict[Where, int] = {}
 
-    def serve(self, where: Where, routes: Mapping[str, Route]) -> None:
+    def serve(
+        self, where: Where, routes: Mapping[str, Route], questions: Mapping[str, Question] = MappingProxyType({})
+    ) -> None:
         """Answer these paths there; the same place twice holds the paths of both."""
-        self._routes.setdefault(where, {}).update(routes)
+        self._routes.setdefault(where, {}).update({**_without_parameters(routes), **questions})
 
     def start(self) -> None:
         """Binds (what cannot be bound now is tried again later, see `unbound`) and begins to answer."""
@@ -103,7 +108,7 @@ class HttpServer:
         epoll takes what is registered while another thread waits in it (epoll_wait(2)).
         """
         listener = _listen(where)
-        self._routes[where] = dict(routes)
+        self._routes[where] = _without_parameters(routes)
         self._listeners[where] = listener
         self._selector.register(listener, selectors.EVENT_READ, where)
 
@@ -169,7 +174,7 @@ class HttpServer:
             self._connections[connection] = None
         threading.Thread(target=self._answer, args=(connection, routes), name="http request", daemon=True).start()
 
-    def _answer(self, connection: socket.socket, routes: Mapping[str, Route]) -> None:
+    def _answer(self, connection: socket.socket, routes: Mapping[str, Question]) -> None:
         try:
             _Handler(connection, routes)
         except OSError:  # the client went away
@@ -189,6 +194,13 @@ class HttpServer:
         with self._lock:
             for connection in self._connections:
                 _shut(connection)
+
+
+def _without_parameters(routes: Mapping[str, Route]) -> dict[str, Question]:
+    def question(route: Route) -> Question:
+        return lambda _parameters: route()
+
+    return {path: question(route) for path, route in routes.items()}
 
 
 def _shut(connection: socket.socket) -> None:
@@ -244,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version = "kuberouter-py"
     sys_version = ""
 
-    def __init__(self, connection: socket.socket, routes: Mapping[str, Route]) -> None:
+    def __init__(self, connection: socket.socket, routes: Mapping[str, Question]) -> None:
         self._routes = routes
         super().__init__(connection, ("", 0), cast(Any, None))
 
@@ -264,12 +276,13 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def _response(self) -> Response:
-        route = self._routes.get(self.path.partition("?")[0], self._routes.get(ANY_PATH))
+        path, _, query = self.path.partition("?")
+        route = self._routes.get(path, self._routes.get(ANY_PATH))
         if route is None:
             known = "\n".join(sorted(self._routes))
             return text_response(HTTPStatus.NOT_FOUND, f"not found; here are:\n{known}\n")
         try:
-            return route()
+            return route(dict(parse_qsl(query)))
         except Exception:
             structlog.get_logger().exception("no answer", path=self.path)
             return text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error, see the log\n")

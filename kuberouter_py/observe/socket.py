@@ -1,11 +1,15 @@
-"""The client's side of the agent's local socket: what `status` and `plan` ask. Server and client speak HTTP over it."""
+"""The client's side of the agent's local socket: what `status`, `plan` and `explain` ask. Both sides speak HTTP."""
 
 from __future__ import annotations
 
 import http.client
 import json
 import socket
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlencode
 
 from kuberouter_py.ports import EdgeError
 
@@ -14,6 +18,10 @@ PATIENCE = 10.0  # seconds; an agent in its first sync of 10,000 Services answer
 
 class NoAgent(EdgeError):
     """Nobody answers on the socket, or not what was asked."""
+
+
+class NoAnswer(EdgeError):
+    """The agent says why it has no answer to this question."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -27,11 +35,11 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(path: str, what: str) -> Any:
-    """The decoded JSON that the agent at the socket `path` answers to `what` ("/status"). Raises NoAgent."""
+def ask(path: str, what: str, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """The decoded JSON that the agent at the socket `path` answers to `what` ("/status"). Raises NoAgent, NoAnswer."""
     connection = _Connection(path)
     try:
-        connection.request("GET", what)
+        connection.request("GET", f"{what}?{urlencode(parameters)}" if parameters else what)
         response = connection.getresponse()
         body = response.read()
     except (FileNotFoundError, ConnectionRefusedError):
@@ -40,6 +48,8 @@ def ask(path: str, what: str) -> Any:
         raise NoAgent(f"the agent on {path} does not answer: {error}") from None
     finally:
         connection.close()
+    if response.status == HTTPStatus.UNPROCESSABLE_ENTITY:
+        raise NoAnswer(body.decode(errors="replace").strip())
     if response.status != 200:
         raise NoAgent(f"the agent on {path} answers {what} with {response.status} {response.reason}")
     try:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Share
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, SERVERS, decide
+from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
@@ -26,8 +27,9 @@ from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.healthcheck import HealthCheckPort
 from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
-from kuberouter_py.ports import EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table
+from kuberouter_py.ports import Busy, EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table
 
+T = TypeVar("T")
 NODE = ObjectKey("", "")  # the key that stands for the node itself
 ADDRESS_TAKEN, NOT_DECIDED = "AddressTaken", "NotDecided"
 PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
@@ -176,6 +178,32 @@ class ServicesController:
             return status_of(self.name, self._history, refused, numbers, said, notes, tuple(foreign_servers))
         finally:
             self._lock.release()
+
+    def inquire(self, ask: Callable[[Known], T]) -> T:
+        """Let `ask` look at what is known and decided, between two syncs. Raises Busy."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise Busy("the agent is in the middle of a sync that takes long; ask again")
+        try:
+            if not self._begun:
+                raise Busy("the agent has not done its first sync yet; ask again")
+            return ask(
+                Known(
+                    config=self._config,
+                    view=self._view,
+                    cluster=self._cluster,
+                    wanted=self._reconciler.wanted,
+                    foreign=self._reconciler.foreign,
+                    claimants=self._claimants,
+                    holders=self._addresses.holders,
+                    refused=self._standing(),
+                    notes=lambda key: self._notes.get(key, ()),
+                )
+            )
+        finally:
+            self._lock.release()
+
+    def _claimants(self, key: VirtualServerKey) -> list[ObjectKey]:
+        return [owner for owner in self._reconciler.claimants(key) if isinstance(owner, ObjectKey)]
 
     def owner_of(self, key: Hashable) -> ObjectKey | None:
         """The Service that a virtual server or a port is for. One look into a mapping: no sync is waited for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, Endpoint, EndpointSlice, ServicePort
@@ -61,16 +61,44 @@ def _serving_while_terminating(found: Candidates) -> Candidates:
 
 
 def _nearby(ready: Candidates, node: str, zone: str) -> Candidates:
-    """What the hints keep for this node: those for it, else those for its zone, else all (S3.06).
-
-    One endpoint without a hint, or no hint that names us, and hints of that kind say nothing.
-    """
-    if node and all(one.hint_nodes for one in ready.values()):
-        hinted = {key: one for key, one in ready.items() if node in one.hint_nodes}
-        if hinted:
-            return hinted
-    if zone and all(one.hint_zones for one in ready.values()):
-        hinted = {key: one for key, one in ready.items() if zone in one.hint_zones}
-        if hinted:
-            return hinted
+    """What the hints keep for this node: those for it, else those for its zone, else all (S3.06)."""
+    counting = _counting_hints(ready.values(), node, zone)
+    if counting == "node":
+        return {key: one for key, one in ready.items() if node in one.hint_nodes}
+    if counting == "zone":
+        return {key: one for key, one in ready.items() if zone in one.hint_zones}
     return ready
+
+
+def _counting_hints(ready: Collection[Endpoint], node: str, zone: str) -> str:
+    """ "node", "zone", or "" where hints say nothing: one endpoint without a hint, or no hint that names us."""
+    if node and all(one.hint_nodes for one in ready) and any(node in one.hint_nodes for one in ready):
+        return "node"
+    if zone and all(one.hint_zones for one in ready) and any(zone in one.hint_zones for one in ready):
+        return "zone"
+    return ""
+
+
+def left_out(found: Candidates, node: str, zone: str, *, local: bool) -> dict[DestinationKey, str]:
+    """Why `choose` leaves which candidates out of the cluster set, or of the local one. People ask, no sync does."""
+    ready = [one for one in found.values() if one.conditions & READY and (not local or (node and one.node == node))]
+    counting = "" if local else _counting_hints(ready, node, zone)
+    reasons: dict[DestinationKey, str] = {}
+    for key, one in found.items():
+        if local and not (node and one.node == node):
+            reasons[key] = f"on node {one.node}" if one.node else "on no node that is known"
+        elif one.conditions & READY:
+            reasons[key] = _hinted_away(one, counting, node, zone)
+        elif one.conditions & _DRAINING == _DRAINING:
+            reasons[key] = "terminating, and others are ready" if ready else ""
+        else:
+            reasons[key] = "terminating, and no longer serving" if one.conditions & TERMINATING else "not ready"
+    return {key: reason for key, reason in reasons.items() if reason}
+
+
+def _hinted_away(one: Endpoint, counting: str, node: str, zone: str) -> str:
+    if counting == "node" and node not in one.hint_nodes:
+        return f"hinted to node {', '.join(one.hint_nodes)}, not to this one"
+    if counting == "zone" and zone not in one.hint_zones:
+        return f"hinted to zone {', '.join(one.hint_zones)}, and this node is in {zone}"
+    return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ from kuberouter_py.agent import Planned
 from kuberouter_py.cli import main
 from kuberouter_py.cli.options import go_style
 from kuberouter_py.config import Config
-from kuberouter_py.observe.http import HttpServer, Unix, json_response
+from kuberouter_py.observe.http import HttpServer, Response, Unix, json_response, text_response
 from tests.unit.observe.documents import DOCUMENT
 
 
@@ -58,11 +58,25 @@ def socket(tmp_path: Path) -> Iterator[str]:
     config = Config(socket=path, vip_binding="route")
     server = HttpServer()
     server.serve(
-        Unix(path), {"/config": lambda: json_response(config.as_texts()), "/status": lambda: json_response(DOCUMENT)}
+        Unix(path),
+        {"/config": lambda: json_response(config.as_texts()), "/status": lambda: json_response(DOCUMENT)},
+        {"/explain": _explain},
     )
     server.start()
     yield path
     server.stop()
+
+
+def _explain(parameters: Mapping[str, str]) -> Response:
+    """Says what it was asked."""
+    if parameters["to"] == "nowhere":
+        return text_response(422, "there is no such thing; but there is another\n")
+    verdict = f"open: {parameters['from']} to {parameters['to']}"
+    state: dict[str, Any] = {"verdict": verdict, "server": None, "destinations": [], "rules": [], "notUnderstood": []}
+    differences = ["something"] if parameters["actual"] == "true" else []
+    path = {"title": "it", "source": "", "enters": "", "decided": state, "actual": None, "differences": differences}
+    path |= {"leftOut": [], "affinity": None, "notes": [], "refused": []}
+    return json_response({"verdict": verdict, "paths": [path], "remarks": []})
 
 
 def run(*arguments: str) -> int:
@@ -108,7 +122,7 @@ def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
         (["--ipvs-sync-period", "abc"], '--ipvs-sync-period: "abc" is not a duration like 30s, 5m or 1h30m'),
         (["--run-router=perhaps"], '--run-router: "perhaps" is neither true nor false'),
         (["--no-run-router"], "No such option '--no-run-router'"),
-        (["explain"], "No such command 'explain'"),
+        (["explain", "--to", "10.96.0.10:80"], "Missing option '--from'"),
         (["--run-router", "false"], "the value of a boolean follows an equals sign, --flag=false"),
         (["--health-port"], "requires an argument"),
         (["status", "--run-router"], "No such option"),
@@ -178,6 +192,16 @@ def test_status(agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out) == DOCUMENT
     assert run("status", "--socket", socket) == 0
     assert capsys.readouterr().out.startswith("kuberouter-py 0.1.0 on n1: degraded")
+
+
+def test_explain(agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    question = ("explain", "--socket", socket, "--from", "pod/default/a b", "--to")
+    assert run(*question, "10.96.0.10:80/udp") == 0
+    assert capsys.readouterr().out.startswith("open: pod/default/a b to 10.96.0.10:80/udp\n")
+    assert run(*question, "10.96.0.10:80", "--actual", "-o", "json") == 2
+    assert json.loads(capsys.readouterr().out)["paths"][0]["differences"] == ["something"]
+    assert run(*question, "nowhere") == 1
+    assert capsys.readouterr().err == "kuberouter-py: there is no such thing; but there is another\n"
 
 
 def test_help_and_version(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,21 +9,25 @@ import pytest
 from kuberouter_py.config import Config
 from kuberouter_py.observe.endpoints import http_server
 from kuberouter_py.observe.health import Health, ProxyHealth
-from kuberouter_py.observe.http import HttpServer, Route, Tcp, Unix, Where
+from kuberouter_py.observe.http import HttpServer, Question, Route, Tcp, Unix, Where
 from kuberouter_py.observe.metrics import Metrics
 from kuberouter_py.observe.socket import ask
 
 
 def routes(config: Config, monkeypatch: pytest.MonkeyPatch) -> dict[Where, dict[str, Route]]:
     found: dict[Where, dict[str, Route]] = {}
-    monkeypatch.setattr(HttpServer, "serve", lambda _self, where, paths: found.setdefault(where, {}).update(paths))
+
+    def serve(_self: HttpServer, where: Where, paths: dict[str, Route], *questions: dict[str, Question]) -> None:
+        found.setdefault(where, {}).update(paths)
+
+    monkeypatch.setattr(HttpServer, "serve", serve)
     build(config)
     return found
 
 
 def build(config: Config) -> HttpServer:
     health, proxy = Health(lambda: 0.0), ProxyHealth(300, lambda: 0.0)
-    return http_server(config, health, proxy, Metrics("0", list, list), {"/status": lambda: {"verdict": "ok"}})
+    return http_server(config, health, proxy, Metrics("0", list, list), {"/status": lambda: {"verdict": "ok"}}, {})
 
 
 def test_default_ports(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberouter_py.controllers.services.endpoints import candidates, choose
+from kuberouter_py.controllers.services.endpoints import candidates, choose, left_out
 from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, SlicePort
 from kuberouter_py.model.kernel import Protocol, address_text
 from tests.fakes.objects import NODE_NAME, endpoint, endpoint_slice, port
@@ -187,3 +187,59 @@ def test_hints_leave_the_local_set_alone() -> None:
     found = choose(candidates([endpoint_slice("web", one, two)], port(), 4, NODE_NAME), NODE_NAME, "a")
     assert [address_text(key.address) for key in found.local] == ["10.244.9.1"]
     assert [address_text(key.address) for key in found.cluster] == ["10.244.9.2"]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "local", "reasons"),
+    [
+        ("ready draining", False, {"draining": "terminating, and others are ready"}),
+        ("draining gone", False, {"gone": "terminating, and no longer serving"}),
+        ("starting unready-serving", False, {"starting": "not ready", "unready-serving": "not ready"}),
+        ("draining", True, {}),
+        ("ready draining", True, {"draining": "terminating, and others are ready"}),
+    ],
+)
+def test_who_is_left_out_is_told_why(kinds: str, local: bool, reasons: dict[str, str]) -> None:
+    slices = [endpoint_slice("web", *(endpoint(ADDRESSES[kind], NODE_NAME, KINDS[kind]) for kind in kinds.split()))]
+    named = {address: kind for kind, address in ADDRESSES.items()}
+    found = left_out(candidates(slices, port(), 4, NODE_NAME), NODE_NAME, "", local=local)
+    assert {named[address_text(key.address)]: reason for key, reason in found.items()} == reasons
+
+
+def test_other_nodes_and_hints_are_reasons() -> None:
+    here, there = endpoint("10.244.1.2", NODE_NAME), endpoint("10.244.2.2", "n2")
+    found = candidates([endpoint_slice("web", here, there)], port(), 4, NODE_NAME)
+    assert list(left_out(found, NODE_NAME, "a", local=True).values()) == ["on node n2"]
+    zones = [msgspec.structs.replace(one, hint_zones=(zone,)) for one, zone in ((here, "a"), (there, "b"))]
+    found = candidates([endpoint_slice("web", *zones)], port(), 4, NODE_NAME)
+    assert list(left_out(found, NODE_NAME, "a", local=False).values()) == ["hinted to zone b, and this node is in a"]
+    nodes = [msgspec.structs.replace(one, hint_nodes=(name,)) for one, name in ((here, NODE_NAME), (there, "n2"))]
+    found = candidates([endpoint_slice("web", *nodes)], port(), 4, NODE_NAME)
+    assert list(left_out(found, NODE_NAME, "a", local=False).values()) == ["hinted to node n2, not to this one"]
+
+
+HINTS = st.lists(st.sampled_from(["", "a", "b", NODE_NAME, "n2"]), max_size=2).map(
+    lambda names: tuple(filter(None, names))
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["", NODE_NAME, "n2"]), st.sampled_from([*KINDS.values()]), HINTS, HINTS), max_size=6
+    ),
+    st.sampled_from(["", NODE_NAME]),
+    st.sampled_from(["", "a", "c"]),
+)
+def test_everybody_is_either_chosen_or_told_why_not(
+    several: list[tuple[str, int, tuple[str, ...], tuple[str, ...]]], node: str, zone: str
+) -> None:
+    endpoints = [
+        msgspec.structs.replace(endpoint(f"10.244.0.{at}", where, kind), hint_zones=zones, hint_nodes=nodes)
+        for at, (where, kind, zones, nodes) in enumerate(several)
+    ]
+    found = candidates([endpoint_slice("web", *endpoints)], port(), 4, node)
+    chosen = choose(found, node, zone)
+    for local, those in ((False, chosen.cluster), (True, chosen.local)):
+        reasons = left_out(found, node, zone, local=local)
+        assert reasons.keys() | those.keys() == found.keys()
+        assert not reasons.keys() & those.keys()

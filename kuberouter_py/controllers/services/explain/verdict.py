@@ -1,0 +1,206 @@
+"""A packet's way in words: one line that says what its sender sees, and why. Pure.
+
+The reasons are those of the rule that decided: what a set means stands here once, beside the names that chains.py gives
+the sets.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from kuberouter_py.controllers.services.admission import cidr_text
+from kuberouter_py.controllers.services.explain.case import CLUSTER_IP, Case
+from kuberouter_py.controllers.services.explain.question import port_text, ports_text
+from kuberouter_py.controllers.services.explain.rules import Met
+from kuberouter_py.controllers.services.explain.way import End, Leg, Way
+from kuberouter_py.model.kernel import VirtualServer, address_text
+from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS
+from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
+
+
+class Outcome(StrEnum):
+    """What the sender sees of this node's doing."""
+
+    OPEN = "open"
+    REFUSED = "refused"  # at once
+    SILENT = "silent"
+    NOT_OURS = "not ours"  # nothing of ours answers or forbids it
+    TAKEN = "taken"  # the Service that was asked about is not the one that answers
+
+
+class Verdict(NamedTuple):
+    outcome: Outcome
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.outcome}: {self.reason}"
+
+
+class Source(NamedTuple):
+    """The address that a destination sees, whether it stands for the sender's own, and why."""
+
+    address: bytes
+    masqueraded: bool
+    reason: str
+
+
+_SET = re.compile(rf"(! )?--match-set {SERVICES_SETS}([a-z-]+)-[46] (\S+)")
+_GIVEN = re.compile(r"--to-source (\S+)")
+_MARKS_FOR_MASQUERADE = f"--set-xmark 0x{CONNMARK_MASQUERADE:x}/"
+
+
+def verdict(case: Case, way: Way, sources: list[Source]) -> Verdict:
+    """sources: of the way's legs."""
+    if case.taken:
+        where = endpoint_text(case.frontend.key.address, case.frontend.key.port)
+        return Verdict(Outcome.TAKEN, f"{where} is served for {case.taken}, which came first")
+    if way.end is End.SERVED:
+        return _served(case, way, sources)
+    if way.end is End.DROPPED:
+        return Verdict(Outcome.SILENT, _why_dropped(case, way.last))
+    if way.end is End.REJECTED:
+        return Verdict(Outcome.REFUSED, _why_rejected(case))
+    return Verdict(Outcome.NOT_OURS, _why_not_ours(case, way))
+
+
+def _served(case: Case, way: Way, sources: list[Source]) -> Verdict:
+    open_to = [(leg, source) for leg, source in zip(way.legs, sources, strict=True) if leg.value.weight]
+    if not way.legs:
+        return Verdict(Outcome.REFUSED, _why_empty(case))
+    if not open_to:
+        return Verdict(Outcome.REFUSED, f"{_counted(len(way.legs))} drained (weight 0), and no other")
+    assert way.server is not None
+    parts = [_counted(len(open_to)), _how(way.server), _seen_as([source for _, source in open_to])]
+    if len(open_to) < len(way.legs):
+        parts.insert(1, f"{len(way.legs) - len(open_to)} more drained (weight 0)")
+    return Verdict(Outcome.OPEN, ", ".join(parts))
+
+
+def _counted(number: int) -> str:
+    return f"{number} destination{'' if number == 1 else 's'}"
+
+
+def _how(server: VirtualServer) -> str:
+    """ "rr", "sh -b sh-port", "rr with affinity 10800 s"."""
+    words = scheduling_options(server.scheduler, server.flags, server.timeout).removeprefix("-s ")
+    return re.sub(r" -p (\d+)", r" with affinity for \1 s", words)
+
+
+def _seen_as(sources: list[Source]) -> str:
+    masqueraded = [source for source in sources if source.masqueraded]
+    addresses = " or ".join(dict.fromkeys(address_text(each.address) for each in masqueraded if each.address))
+    if not masqueraded:
+        return f"seen as {address_text(sources[0].address)} (not masqueraded)"
+    if len(masqueraded) < len(sources):
+        return f"masqueraded as {addresses} only where it is sent to itself, else not"
+    return f"masqueraded as {addresses}" if addresses else "masqueraded"
+
+
+def _why_empty(case: Case) -> str:
+    reasons = [each.reason for each in case.left_out[case.local] if each.number]
+    if case.local and reasons and all(reason.startswith("on ") for reason in reasons):
+        return f"{case.policy} Local, no local endpoint"
+    if not case.nodes:
+        others = {each.reason for each in case.left_out[case.local]}
+        return f"no endpoint at all ({'; '.join(sorted(others))})" if others else "the Service has no endpoints"
+    where = " on this node" if case.local else ""
+    return f"no endpoint{where} is ready"
+
+
+def _why_dropped(case: Case, rule: Met | None) -> str:
+    roles = _roles(rule)
+    if "ranged" in roles:
+        ranges = case.frontend.service.source_ranges if case.frontend.service else ()
+        return f"outside loadBalancerSourceRanges ({', '.join(ranges)})"
+    return f"dropped by {rule.chain.chain}: {rule.rule}" if rule else "dropped"
+
+
+def _why_rejected(case: Case) -> str:
+    key, service, _ = case.frontend
+    asked = f"{key.port}/{protocol_text(key.protocol)}"
+    if service is None:
+        return f"rejected by the guard: no Service has port {asked} of {address_text(key.address)}"
+    return f"rejected by the guard: Service {service.key} has no port {asked}, but {ports_text(service)}"
+
+
+def _why_not_ours(case: Case, way: Way) -> str:
+    key, service, port = case.frontend
+    address = address_text(key.address)
+    if case.notes:
+        return case.notes[0].partition(": ")[2]
+    if case.refused:
+        return f"the kernel refuses it: {case.refused[0]}"
+    if way.end is End.LOCAL:
+        link = case.view.local.get(key.address)
+        where = f"{address} is this node's own (on {link})" if link else f"{address} is taken in by this node"
+        return (
+            f"{where}, and no Service has its port {key.port}/{protocol_text(key.protocol)}: a process answers, or none"
+        )
+    if key.address in case.view.elsewhere:
+        return f"{address} is another node's own address, packets to it leave this node as they are"
+    if service is not None and port is not None:
+        return f"{endpoint_text(key.address, key.port)} of Service {service.key} is not served by this node"
+    return f"no Service has the address {address}: packets to it leave this node as they are"
+
+
+def _roles(rule: Met | None) -> list[str]:
+    return [role for _, role, _ in _SET.findall(rule.rule)] if rule else []
+
+
+# -- the address that a destination sees -----------------------------------------------------------------------------
+
+
+def source_of(case: Case, way: Way, leg: Leg) -> Source:
+    if leg.masquerade is None:
+        return Source(way.packet.source, False, _why_kept(case, way))
+    given = _GIVEN.search(leg.masquerade.rule)
+    of_link = leg.hop.source if leg.hop else b""
+    source = ip_address(given[1]).packed if given else of_link
+    return Source(source, True, _why_masqueraded(case, way, leg.masquerade))
+
+
+def _why_masqueraded(case: Case, way: Way, rule: Met) -> str:
+    roles = _roles(rule)
+    if "hairpin" in roles:
+        return "a pod that is sent to itself would never see its answer rewritten"
+    if "vips" in roles:
+        return "it took a Service's address as its source"
+    if "--src-type LOCAL" in rule.rule:
+        return "the node's own, it leaves with the address of its link"
+    marking = next((met for met in reversed(way.met) if _MARKS_FOR_MASQUERADE in met.rule), None)
+    roles = _roles(marking)
+    if "external" in roles:
+        return f"{case.policy} Cluster: it may go to another node, whose answer must come back here"
+    if "clusterips" in roles and case.config.masquerade_all:
+        return "--masquerade-all"
+    if "clusterips" in roles:
+        return f"its source is no pod of this node ({_detector(case)})"
+    return f"by {rule.chain.chain}: {rule.rule}"
+
+
+def _why_kept(case: Case, way: Way) -> str:
+    if case.role != CLUSTER_IP:
+        return f"{case.policy} Local keeps it" if case.local else "no rule masquerades it"
+    accepted = next((met for met in way.met if met.rule.startswith("-s ") and met.rule.endswith("-j ACCEPT")), None)
+    if accepted:
+        return f"a pod of this node ({_detector(case)})"
+    return "it is this node's own address" if case.from_node else f"no rule masquerades it ({_detector(case)})"
+
+
+def _detector(case: Case) -> str:
+    view = case.view
+    what = ", ".join(map(cidr_text, view.detector_cidrs)) or view.detector_interface
+    return f"{view.detector} {what}".strip() if view.detector != "none" else "local traffic is not told apart"
+
+
+def title(case: Case) -> str:
+    """ "ClusterIP 10.96.0.10:80/tcp of default/web, port http 80/tcp"."""
+    key, service, port = case.frontend
+    where = f"{endpoint_text(key.address, key.port)}/{protocol_text(key.protocol)}"
+    if service is None:
+        return where
+    named = f", port {port_text(port)}" if port else ""
+    return f"{where}, {case.role} of {service.key}{named}" if port else f"{where}, of {service.key}"
