@@ -88,6 +88,10 @@ class _State:
     def acquire(self, key: Any, value: Any) -> None:
         if key in self.wanted:
             self.counts[key] = self.counts.get(key, 1) + 1
+        elif key in self.actual and self.actual[key] == value:
+            # What an earlier process left is as wanted: its copies go, so that 250,000 destinations are held once.
+            del self.actual[key]
+            self.actual[key] = value
         self.wanted[key] = value
 
     def release(self, key: Any) -> None:

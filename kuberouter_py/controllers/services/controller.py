@@ -299,9 +299,15 @@ class ServicesController:
             share, notes[key] = self._share(key, service)
             if share is not None:
                 shares[key] = share
+            if len(shares) >= SLICE:  # piecemeal: each claim frees the copy of it that a first sync has read
+                self._claim(shares, dirty)
+                shares.clear()
+        self._claim(shares, dirty)
+        return self._new_notes(notes)
+
+    def _claim(self, shares: Mapping[Hashable, Share], dirty: dict[str, set[Any]]) -> None:
         for name, found in self._reconciler.claim(shares).items():
             dirty[name] |= found
-        return self._new_notes(notes)
 
     def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share | None, tuple[Note, ...]]:
         """None: as it was."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -427,3 +428,24 @@ def test_after_any_refusals_a_retry_ends_where_it_should(
     node.reconciler.write(node.reconciler.read(node.reconciler.suspect_tables()))
     assert node.servers.content == node.reconciler.wanted("servers")
     assert node.reconciler.standing() == {}
+
+
+class Copy:
+    """A value that tells when nobody holds it any more."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Copy)
+
+    __hash__ = object.__hash__
+
+
+def test_what_an_earlier_process_left_as_wanted_is_held_once() -> None:
+    node = Node(read=False)
+    node.servers.content = {"vip": Copy()}
+    read = weakref.ref(node.servers.content["vip"])
+    node.reconciler.read()
+    node.servers.content.clear()
+    assert read() is not None
+    dirty = node.reconciler.claim({"web": Share((1,), {"vip": (Item("servers", "vip", Copy()),)})})
+    assert read() is None
+    assert node.reconciler.plans(dirty) == {}
