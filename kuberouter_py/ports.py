@@ -168,3 +168,22 @@ class Lookups(Protocol):
 
     def chains(self) -> Mapping[Chain, Rules]:
         """All of ours; each equals what was written to it for as long as nobody changed it."""
+
+
+class NetworkNamespace(NamedTuple):
+    """path: by which it can be entered, as long as the process (or the mount) that holds it is there; inode: what tells
+    whether it is still the same one.
+    """
+
+    inode: int
+    path: str
+
+
+class PodNamespaces(Protocol):
+    """How this node's pods' network namespaces are found; a container runtime could be asked as well."""
+
+    def find(self, pods: Collection[tuple[str, bytes]]) -> Mapping[tuple[str, bytes], NetworkNamespace | Refused]:
+        """pods: UID and one of the pod's addresses. An answer for each; Refused says why it was not found."""
+
+    def everywhere(self) -> Iterator[NetworkNamespace]:
+        """Every other one that this process sees."""

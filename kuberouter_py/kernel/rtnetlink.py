@@ -1,12 +1,13 @@
 """Owns the layout of rtnetlink's messages (rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h), both ways.
 
-Pure: bytes in, bytes out. Which messages to send is left to links.py, routes.py, bridge.py and monitor.py, the sending
-to netlink.py. What goes by the ten thousand is packed in one step.
+Pure: bytes in, bytes out. Which messages to send is left to links.py, routes.py, diversions.py, pod_addresses.py,
+bridge.py and monitor.py, the sending to netlink.py. What goes by the ten thousand is packed in one step.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -16,9 +17,12 @@ from kuberouter_py.kernel.netlink import NLM_F_REQUEST
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
 RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
 RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE = 24, 25, 26
+RTM_NEWRULE, RTM_DELRULE, RTM_GETRULE = 32, 33, 34
 
 AF_UNSPEC, AF_BRIDGE, AF_INET, AF_INET6 = 0, 7, 2, 10
 IFF_UP: Final = 0x1
+IFF_LOOPBACK: Final = 0x8
+IFF_NOARP: Final = 0x80
 IFF_PROMISC: Final = 0x100
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_LOCAL: Final = 2
@@ -26,13 +30,22 @@ RTPROT_KERNEL: Final = 2
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
 _RTM_F_FIB_MATCH = 0x2000  # answer with the table's entry, not with the route made of it
 
-IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_EXT_MASK = 3, 10, 12, 18, 29
-IFLA_INFO_KIND: Final = 1
+IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_EXT_MASK = (
+    3, 10, 12, 18, 20, 26, 29,
+)  # fmt: skip
+IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
+_IFLA_IPTUN_LOCAL, _IFLA_IPTUN_PROTO = 2, 9  # if_tunnel.h
+_IPPROTO_IPV6: Final = 41
+_IFLA_INET_CONF: Final = 1
+# Numbers of an IPv4 link's settings (ip.h); told as an array, in which the first has index 0.
+CONF_RP_FILTER, CONF_ARP_IGNORE = 8, 19
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFLA_BRPORT_MODE: Final = 4  # hairpin mode
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
 _RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
+_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
+_FR_ACT_TO_TBL: Final = 1
 _FOREVER: Final = 0xFFFF_FFFF  # INFINITY_LIFE_TIME
 
 _IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
@@ -52,6 +65,9 @@ class LinkMessage(NamedTuple):
     flags: int
     master: int
     hairpin: bool | None
+    alias: str = ""
+    tunnel_from: bytes = b""  # our end of a tunnel, where one is named
+    settings: tuple[int, ...] = ()  # of IPv4, by CONF_… - 1
 
 
 class AddressMessage(NamedTuple):
@@ -75,6 +91,16 @@ class RouteMessage(NamedTuple):
     table: int
 
 
+class RuleMessage(NamedTuple):
+    """`ip rule`: packets with such a mark look into a table."""
+
+    priority: int
+    mark: int
+    mask: int
+    table: int
+    protocol: int
+
+
 # -- Links -------------------------------------------------------------------------------------------------------------
 
 
@@ -94,6 +120,33 @@ def new_link(name: str, kind: str, up: bool) -> bytes:
     information = netlink.nested(IFLA_LINKINFO, netlink.text(IFLA_INFO_KIND, kind))
     header = _IFINFO.pack(0, 0, 0, IFF_UP if up else 0, IFF_UP)
     return netlink.message(RTM_NEWLINK, flags, header, netlink.text(IFLA_IFNAME, name), information)
+
+
+def new_tunnel(name: str, kind: str, local: bytes) -> bytes:
+    """Receives what anybody sends to `local` with another packet inside; kind: "ipip" (IPv4) or "ip6tnl" (IPv6)."""
+    data = netlink.attribute(_IFLA_IPTUN_LOCAL, local)
+    if len(local) == 16:
+        data += netlink.u8(_IFLA_IPTUN_PROTO, _IPPROTO_IPV6)
+    information = netlink.nested(
+        IFLA_LINKINFO, netlink.text(IFLA_INFO_KIND, kind), netlink.nested(IFLA_INFO_DATA, data)
+    )
+    flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL
+    return netlink.message(
+        RTM_NEWLINK, flags, _IFINFO.pack(0, 0, 0, 0, 0), netlink.text(IFLA_IFNAME, name), information
+    )
+
+
+def describe(name: str, alias: str) -> bytes:
+    """What `ip link` shows as alias: at most 255 bytes (IFALIASZ)."""
+    header = _IFINFO.pack(0, 0, 0, 0, 0)
+    return netlink.message(RTM_SETLINK, 0, header, netlink.text(IFLA_IFNAME, name), netlink.text(IFLA_IFALIAS, alias))
+
+
+def set_ipv4(link: int, setting: int, value: int) -> bytes:
+    """One of /proc/sys/net/ipv4/conf/LINK/…, in whichever namespace the socket is."""
+    conf = netlink.nested(_IFLA_INET_CONF, netlink.u32(setting, value))
+    spec = netlink.nested(IFLA_AF_SPEC, netlink.nested(AF_INET, conf))
+    return netlink.message(RTM_SETLINK, 0, _IFINFO.pack(0, 0, link, 0, 0), spec)
 
 
 def set_up(link: int, up: bool) -> bytes:
@@ -120,7 +173,21 @@ def read_link(payload: memoryview) -> LinkMessage:
         hairpin = bool(mode[0]) if mode else None
     master = _U32.unpack_from(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0
     name = netlink.string(found[IFLA_IFNAME]) if IFLA_IFNAME in found else ""
-    return LinkMessage(family, index, name, kind, flags, master, hairpin)
+    alias = netlink.string(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else ""
+    return LinkMessage(
+        family, index, name, kind, flags, master, hairpin, alias, _tunnel_from(information), _ipv4_settings(found)
+    )
+
+
+def _tunnel_from(information: Mapping[int, memoryview]) -> bytes:
+    data = netlink.attributes(information[IFLA_INFO_DATA]) if IFLA_INFO_DATA in information else {}
+    return bytes(data.get(_IFLA_IPTUN_LOCAL, b""))
+
+
+def _ipv4_settings(found: Mapping[int, memoryview]) -> tuple[int, ...]:
+    families = netlink.attributes(found[IFLA_AF_SPEC]) if IFLA_AF_SPEC in found else {}
+    conf = netlink.attributes(families[AF_INET]).get(_IFLA_INET_CONF) if AF_INET in families else None
+    return struct.unpack(f"={len(conf) // 4}I", conf) if conf is not None else ()
 
 
 # -- Addresses ---------------------------------------------------------------------------------------------------------
@@ -245,3 +312,47 @@ def read_route(payload: memoryview) -> RouteMessage:
             table = _U32.unpack_from(payload, offset + 4)[0]
         offset += (length + 3) & ~3
     return RouteMessage(destination, prefix, link, source, protocol, type_, table)
+
+
+def local_default(kind: int, flags: int, family: int, table: int, link: int, protocol: int) -> bytes:
+    """`ip route … local default dev LINK table TABLE proto PROTOCOL`: whatever looks there is this node's own."""
+    af, scope = (AF_INET, _RT_SCOPE_HOST) if family == 4 else (AF_INET6, _RT_SCOPE_UNIVERSE)
+    header = _ROUTE.pack(af, 0, 0, 0, table, protocol, scope, RTN_LOCAL, 0)
+    return netlink.message(kind, flags, header, netlink.u32(_RTA_OIF, link))
+
+
+def routes_of_table(family: int, table: int) -> bytes:
+    """A dump (of that table only where the socket is strict; ENOENT where there is no such table)."""
+    header = _ROUTE.pack(AF_INET if family == 4 else AF_INET6, 0, 0, 0, table, 0, 0, 0, 0)
+    return netlink.message(RTM_GETROUTE, 0, header)
+
+
+# -- Policy rules ------------------------------------------------------------------------------------------------------
+
+
+def mark_rule(kind: int, flags: int, family: int, rule: RuleMessage) -> bytes:
+    """`ip rule … fwmark MARK/MASK lookup TABLE pref PRIORITY protocol PROTOCOL`."""
+    af = AF_INET if family == 4 else AF_INET6
+    header = _ROUTE.pack(af, 0, 0, 0, rule.table, 0, 0, _FR_ACT_TO_TBL, 0)  # struct fib_rule_hdr: of the same layout
+    return netlink.message(
+        kind, flags, header,
+        netlink.u32(_FRA_PRIORITY, rule.priority),
+        netlink.u32(_FRA_FWMARK, rule.mark),
+        netlink.u32(_FRA_FWMASK, rule.mask),
+        netlink.u8(_FRA_PROTOCOL, rule.protocol),
+    )  # fmt: skip
+
+
+def all_rules(family: int) -> bytes:
+    """A dump."""
+    return netlink.message(RTM_GETRULE, 0, _ROUTE.pack(AF_INET if family == 4 else AF_INET6, *[0] * 8))
+
+
+def read_rule(payload: memoryview) -> RuleMessage:
+    found = netlink.attributes(payload, _ROUTE.size)
+    priority, mark, mask = (
+        _U32.unpack_from(found[kind])[0] if kind in found else 0 for kind in (_FRA_PRIORITY, _FRA_FWMARK, _FRA_FWMASK)
+    )
+    table = _U32.unpack_from(found[_FRA_TABLE])[0] if _FRA_TABLE in found else payload[4]
+    protocol = found[_FRA_PROTOCOL][0] if _FRA_PROTOCOL in found else 0
+    return RuleMessage(priority, mark, mask, table, protocol)

@@ -147,6 +147,27 @@ class Route(NamedTuple):
     source: bytes
 
 
+class Diversion(NamedTuple):
+    """Packets with this mark, as far as the mask looks, are taken in as this node's own, whatever their address.
+
+    Its key in the table is the family.
+    """
+
+    mark: int
+    mask: int
+
+
+class PodAddress(NamedTuple):
+    """Key of the pods' addresses: one that a pod answers on for what comes to it inside a tunnel, ending at `pod`.
+
+    uid: the pod's. pod: its own address, of the same family.
+    """
+
+    uid: str
+    pod: bytes
+    address: bytes
+
+
 class LinkState(NamedTuple):
     """What is on the node whoever made it: one link, its master and its addresses (packed, with prefix length)."""
 

@@ -30,6 +30,14 @@ RULE_COMMENT = "krpy:"
 # BIRD's).
 ROUTE_PROTOCOL = 158
 
+# What leads marked packets in (kernel/diversions.py): our table, and the rule's place before main's 32766. Calico's and
+# Cilium's rules stand up to 110, kube-router's at 32764 and 32765.
+DIVERSION_TABLE = 158
+DIVERSION_PRIORITY = 15800
+
+# In pods' own namespaces (kernel/pod_addresses.py), beside an alias with the pod's UID that starts with RULE_COMMENT.
+POD_TUNNELS = {4: "krpy-dsr-4", 6: "krpy-dsr-6"}
+
 # Bits of the connection mark.
 CONNMARK_MASQUERADE = 0x0100_0000  # nat: masquerade this connection in POSTROUTING
 CONNMARK_SERVICE = 0x0200_0000  # this connection goes to a frontend of ours: FORWARD lets its replies pass
@@ -38,8 +46,10 @@ CONNMARK_SERVICE = 0x0200_0000  # this connection goes to a frontend of ours: FO
 # nothing else of ours marks a packet before ip_vs. What tells one of ours is that bit 30 is set and that no bit is
 # which somebody else reads: 8 to 11 Cilium, 14 and 15 kubelet and kube-proxy, 16 to 19 kube-router and Calico.
 BALANCING_MARK, BALANCING_MASK = 0x4000_0000, 0xC00F_FF00
-# What is left for the number: bits 0 to 7 and 20 to 29.
-BALANCING_MARKS = 1 << 18
+# What is left for the number: bits 0 to 7 and 20 to 29. No server stands on the last one: it only leads in what has an
+# address that is not this node's.
+BALANCING_MARKS = (1 << 18) - 1
+DIVERTED_MARK = 0x7FF0_00FF
 
 # Directory of what must outlive the process but not the machine: the agent's socket, former values of sysctls.
 RUN_DIR = "/run/kuberouter-py"

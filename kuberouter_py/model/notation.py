@@ -20,10 +20,12 @@ from kuberouter_py.model.kernel import (
     Chain,
     Destination,
     DestinationKey,
+    Diversion,
     Forwarding,
     IpSet,
     Link,
     MarkServerKey,
+    PodAddress,
     Route,
     Rules,
     ServerKey,
@@ -37,6 +39,7 @@ from kuberouter_py.model.kernel import (
 from kuberouter_py.model.kernel import (
     Protocol as IpProtocol,
 )
+from kuberouter_py.model.names import DIVERSION_PRIORITY, DIVERSION_TABLE, POD_TUNNELS, ROUTE_PROTOCOL
 
 
 class Difference(Protocol):
@@ -268,6 +271,43 @@ def _remove_route(address: bytes, route: Route) -> Iterator[str]:
     yield f"{_ip(address)} route del local {address_text(address)} dev {route.link} table local"
 
 
+def _rule(family: int, verb: str, diversion: Diversion) -> str:
+    return (
+        f"ip -{family} rule {verb} fwmark 0x{diversion.mark:x}/0x{diversion.mask:x} lookup {DIVERSION_TABLE} "
+        f"pref {DIVERSION_PRIORITY} protocol {ROUTE_PROTOCOL}"
+    )
+
+
+def _add_diversion(family: int, diversion: Diversion) -> Iterator[str]:
+    yield f"ip -{family} route replace local default dev lo table {DIVERSION_TABLE} proto {ROUTE_PROTOCOL}"
+    yield _rule(family, "add", diversion)
+
+
+def _change_diversion(family: int, old: Diversion, new: Diversion) -> Iterator[str]:
+    yield from _add_diversion(family, new)
+    yield _rule(family, "del", old)
+
+
+def _remove_diversion(family: int, diversion: Diversion) -> Iterator[str]:
+    yield _rule(family, "del", diversion)
+    yield f"ip -{family} route del local default dev lo table {DIVERSION_TABLE} proto {ROUTE_PROTOCOL}"
+
+
+def _pod_address_text(key: PodAddress) -> str:
+    return f"{address_text(key.address) if key.address else 'a tunnel'} in pod {key.uid} ({address_text(key.pod)})"
+
+
+def _pod_address(verb: str) -> Callable[[PodAddress, None], Iterator[str]]:
+    """Where it is run is inside the pod: said behind, as a comment."""
+
+    def told(key: PodAddress, _value: None) -> Iterator[str]:
+        address = address_text(key.address) if key.address else "none"
+        link = POD_TUNNELS[family_of(key.pod)]
+        yield f"ip address {verb} {address}/{8 * len(key.pod)} dev {link}  # in pod {key.uid} ({address_text(key.pod)})"
+
+    return told
+
+
 def _add_link(name: str, link: Link) -> Iterator[str]:
     yield f"ip link add {name} type {link.kind}"
     if link.up:
@@ -397,6 +437,10 @@ _NOTATIONS: Mapping[str, _Notation] = {
     "iptables": _Notation(_chain_text, _add_chain, _change_chain, _remove_chain),
     "links": _Notation(str, _add_link, _change_link, _remove_link),
     "bridge ports": _Notation(str, _add_hairpin, _only_new(_add_hairpin), _remove_hairpin),
+    "pod addresses": _Notation(
+        _pod_address_text, _pod_address("add"), _only_new(_pod_address("add")), _pod_address("del")
+    ),
+    "diversions": _Notation(lambda family: f"IPv{family} marks", _add_diversion, _change_diversion, _remove_diversion),
     "virtual servers": _Notation(server_text, _add_server, _change_server, _remove_server),
     "addresses": _Notation(_address_text, _add_address, _only_new(_add_address), _remove_address),
     "routes": _Notation(address_text, _add_route, _only_new(_add_route), _remove_route),

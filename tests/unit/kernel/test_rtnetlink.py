@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
@@ -108,4 +109,33 @@ def test_a_link_read() -> None:
         ("IFLA_IFNAME", "port0"), ("IFLA_MASTER", 3), ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth")]}),
         ("IFLA_PROTINFO", {"attrs": [("IFLA_BRPORT_STATE", 3), ("IFLA_BRPORT_MODE", 1)]}),
     )  # fmt: skip
-    assert rtnetlink.read_link(memoryview(data)[16:]) == (7, LINK, "port0", "veth", 0x101, 3, True)
+    link = rtnetlink.read_link(memoryview(data)[16:])
+    assert link == rtnetlink.LinkMessage(7, LINK, "port0", "veth", 0x101, 3, True)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_rule_both_ways(family: int) -> None:
+    rule = rtnetlink.RuleMessage(15800, 0x4000_0000, 0xC00F_FF00, 158, 158)
+    ours = rtnetlink.mark_rule(rtnetlink.RTM_NEWRULE, netlink.NLM_F_CREATE, family, rule)
+    made = decoded(fibmsg, ours)
+    assert (made["family"], made["table"], made["action"]) == (2 if family == 4 else 10, 158, 1)
+    assert made.get_attr("FRA_FWMARK") == 0x4000_0000 and made.get_attr("FRA_FWMASK") == 0xC00F_FF00
+    assert made.get_attr("FRA_PRIORITY") == 15800 and made.get_attr("FRA_PROTOCOL") == 158
+    assert rtnetlink.read_rule(memoryview(ours)[16:]) == rule
+
+
+@pytest.mark.parametrize(("family", "scope"), [(4, 254), (6, 0)])
+def test_a_local_default_route(family: int, scope: int) -> None:
+    ours = rtnetlink.local_default(rtnetlink.RTM_NEWROUTE, 0, family, 158, LINK, 158)
+    made = decoded(rtmsg, ours)
+    assert (made["dst_len"], made["table"], made["proto"], made["scope"], made["type"]) == (0, 158, 158, scope, 2)
+    assert made.get_attr("RTA_OIF") == LINK
+
+
+@pytest.mark.parametrize(("kind", "local"), [("ipip", "10.244.1.2"), ("ip6tnl", "fd00:10:244:1::2")])
+def test_a_tunnel_and_what_it_reads_as(kind: str, local: str) -> None:
+    made = decoded(ifinfmsg, rtnetlink.new_tunnel("krpy-dsr", kind, packed(local)))
+    assert made.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == kind
+    data = rtnetlink.new_tunnel("krpy-dsr", kind, packed(local)) + netlink.text(rtnetlink.IFLA_IFALIAS, "krpy:uid eth0")
+    link = rtnetlink.read_link(memoryview(data)[16:])
+    assert (link.name, link.kind, link.tunnel_from, link.alias) == ("krpy-dsr", kind, packed(local), "krpy:uid eth0")

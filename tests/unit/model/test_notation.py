@@ -18,10 +18,12 @@ from kuberouter_py.model.kernel import (
     Chain,
     Destination,
     DestinationKey,
+    Diversion,
     Forwarding,
     IpSet,
     Link,
     MarkServerKey,
+    PodAddress,
     Protocol,
     Route,
     Rules,
@@ -47,6 +49,8 @@ WEB = VirtualServerKey(Protocol.TCP, packed("10.96.0.10"), 80)
 WEB6 = VirtualServerKey(Protocol.TCP, packed("fd00::10"), 80)
 DNS = VirtualServerKey(Protocol.UDP, packed("10.96.0.53"), 53)
 SIGNAL = VirtualServerKey(Protocol.SCTP, packed("10.96.0.9"), 3868)
+
+IN_POD = PodAddress("7a7b", packed("10.244.1.2"), packed("198.51.100.7"))
 
 
 def told(table: str, plan: Plan[Any, Any]) -> list[str]:
@@ -217,6 +221,39 @@ def test_virtual_server_removed() -> None:
             Plan(remove={"net/ipv4/ip_forward": "1"}),
             ["sysctl -w net/ipv4/ip_forward=FORMER  # now 1; its value before us is given back"],
         ),
+        (
+            "diversions",
+            Plan({4: Diversion(0x40000000, 0xC00FFF00)}),
+            [
+                "ip -4 route replace local default dev lo table 158 proto 158",
+                "ip -4 rule add fwmark 0x40000000/0xc00fff00 lookup 158 pref 15800 protocol 158",
+            ],
+        ),
+        (
+            "diversions",
+            Plan(change={6: (Diversion(1, 1), Diversion(2, 2))}),
+            [
+                "ip -6 route replace local default dev lo table 158 proto 158",
+                "ip -6 rule add fwmark 0x2/0x2 lookup 158 pref 15800 protocol 158",
+                "ip -6 rule del fwmark 0x1/0x1 lookup 158 pref 15800 protocol 158",
+            ],
+        ),
+        (
+            "diversions",
+            Plan(remove={6: Diversion(1, 1)}),
+            [
+                "ip -6 rule del fwmark 0x1/0x1 lookup 158 pref 15800 protocol 158",
+                "ip -6 route del local default dev lo table 158 proto 158",
+            ],
+        ),
+        (
+            "pod addresses",
+            Plan({IN_POD: None}, remove={IN_POD._replace(address=b""): None}),
+            [
+                "ip address add 198.51.100.7/32 dev krpy-dsr-4  # in pod 7a7b (10.244.1.2)",
+                "ip address del none/32 dev krpy-dsr-4  # in pod 7a7b (10.244.1.2)",
+            ],
+        ),
         ("something new", Plan({"a": 1}, {"b": (1, 2)}, {"c": 3}), ["add a 1", "change b 1 -> 2", "remove c 3"]),
     ],
 )
@@ -270,6 +307,8 @@ def test_growth_in_the_given_order_then_removal_backwards() -> None:
         ("addresses", Address("d", packed("10.1.1.1")), "10.1.1.1/32 dev d"),
         ("iptables", Chain(6, "nat", "OUTPUT"), "ip6tables -t nat OUTPUT"),
         ("sysctls", "net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+        ("pod addresses", IN_POD, "198.51.100.7 in pod 7a7b (10.244.1.2)"),
+        ("diversions", 6, "IPv6 marks"),
     ],
 )
 def test_key_text(table: str, key: Any, expected: str) -> None:
