@@ -27,7 +27,7 @@ from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.healthcheck import HealthCheckPort
 from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
-from kuberouter_py.ports import Busy, EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table
+from kuberouter_py.ports import Busy, EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table, Unavailable
 
 T = TypeVar("T")
 NODE = ObjectKey("", "")  # the key that stands for the node itself
@@ -180,7 +180,9 @@ class ServicesController:
             self._lock.release()
 
     def inquire(self, ask: Callable[[Known], T]) -> T:
-        """Let `ask` look at what is known and decided, between two syncs. Raises Busy."""
+        """Let `ask` look at what is known and decided, between two syncs. Raises Busy, Unavailable."""
+        if not self._config.run_service_proxy:
+            raise Unavailable("--run-service-proxy=false: this agent does nothing for Services")
         if not self._lock.acquire(timeout=PATIENCE):
             raise Busy("the agent is in the middle of a sync that takes long; ask again")
         try:

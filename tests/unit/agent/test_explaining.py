@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from kuberouter_py.agent.explaining import Explaining
+from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.explain.explanation import Path, compared
 from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.ports import EdgeError
@@ -83,6 +84,15 @@ def test_before_the_first_sync_there_is_nothing_to_tell() -> None:
     )
     assert answer.status == 422
     assert "first sync" in answer.body.decode()
+
+
+def test_without_the_service_proxy_there_is_nothing_to_tell_either() -> None:
+    agent = FakeAgent(node("192.168.0.1"), WEB, config=Config(run_service_proxy=False))
+    source: Any = Source()
+    explaining = Explaining("n1", agent.controller, source, FakeLookups(agent.kernel))
+    answer = explaining.answer({"from": "node", "to": "10.96.0.10:80"})
+    assert answer.status == 422
+    assert answer.body.startswith(b"--run-service-proxy=false")
 
 
 def test_a_sync_that_comes_between_makes_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,10 +15,12 @@ from kuberouter_py.controllers.services.endpoints import candidates, left_out
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import NODE, Frontend, Origin
 from kuberouter_py.controllers.services.explain.rules import Packet
+from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.refusals import refusal_text
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import Endpoint, EndpointSlice, Service, ServicePort
-from kuberouter_py.model.kernel import DestinationKey, VirtualServerKey, address_text, family_of
+from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
+from kuberouter_py.model.kernel import DestinationKey, Protocol, VirtualServerKey, address_text, family_of
 from kuberouter_py.model.notation import protocol_text
 from kuberouter_py.ports import Lookups
 
@@ -40,7 +42,7 @@ class Case:
 
     nodes: of each candidate. left_out: with the reason, by set: of the Local policy or of the whole cluster. notes:
     what is not as the Service's owner asked, and names this address. taken: the Service that has the address instead.
-    refused: what of this frontend the kernel does not take.
+    refused: what of this frontend the kernel does not take. health_check: of which Service it is the health check port.
     """
 
     frontend: Frontend
@@ -55,6 +57,7 @@ class Case:
     notes: tuple[str, ...]
     taken: str
     refused: tuple[str, ...]
+    health_check: HealthCheck | None
 
     @property
     def policy(self) -> str:
@@ -84,6 +87,7 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
         notes=tuple(_notes(key, service, known)),
         taken=_taken(key, service, known),
         refused=tuple(_refused(key, known)),
+        health_check=_health_check(key, known),
     )
 
 
@@ -150,6 +154,14 @@ def _notes(key: VirtualServerKey, service: Service | None, known: Known) -> Iter
         for note in known.notes(owner):
             if text in note.message.split():
                 yield f"{owner}: {note.message}"
+
+
+def _health_check(key: VirtualServerKey, known: Known) -> HealthCheck | None:
+    """Listeners are on one address, or on all of them."""
+    listeners = known.wanted(HEALTH_CHECKS)
+    ports = [HealthCheckPort(address, key.port) for address in (key.address, b"")]
+    found: list[HealthCheck] = [listeners[port] for port in ports if port in listeners and key.protocol == Protocol.TCP]
+    return found[0] if found else None
 
 
 def _taken(key: VirtualServerKey, service: Service | None, known: Known) -> str:

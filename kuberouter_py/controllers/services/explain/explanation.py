@@ -14,8 +14,8 @@ from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import Origin, Target, Unanswerable, frontends
 from kuberouter_py.controllers.services.explain.rules import Met
 from kuberouter_py.controllers.services.explain.states import Actual, Decided
-from kuberouter_py.controllers.services.explain.verdict import Outcome, Source, Verdict, source_of, title, verdict
-from kuberouter_py.controllers.services.explain.way import End, State, Way, walk
+from kuberouter_py.controllers.services.explain.verdict import Source, Verdict, short_circuit, source_of, title, verdict
+from kuberouter_py.controllers.services.explain.way import Way, walk
 from kuberouter_py.controllers.services.nodestate import CHAINS
 from kuberouter_py.model.kernel import PERSISTENT, Chain, DestinationKey, Rules, SetMember, address_text, family_of
 from kuberouter_py.model.notation import (
@@ -27,7 +27,7 @@ from kuberouter_py.model.notation import (
     scheduling_options,
     server_text,
 )
-from kuberouter_py.ports import Affinity, EdgeError, Lookups
+from kuberouter_py.ports import Affinity, Lookups
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ def _other_family(origin: Origin, family: int, known: Known) -> str:
 def _told(case: Case, state: Decided | Actual, lookups: Lookups) -> Told:
     way = walk(state, case.packet, lookups.toward, from_node=case.from_node)
     sources = [source_of(case, way, leg) for leg in way.legs]
-    return Told(way, sources, verdict(case, way, sources), state.asked)
+    held = [member for member, found in state.asked.items() if found]
+    return Told(way, sources, verdict(case, way, sources, held), state.asked)
 
 
 def _affinity(way: Way, lookups: Lookups) -> Affinity | None:
@@ -211,7 +212,10 @@ def _rule(met: Met) -> str:
 
 
 def _left_out(path: Path) -> list[dict[str, Any]]:
-    there = path.decided.way.server.destinations if path.decided.way.server else {}
+    """With those that drain: their weight is 0 because they are left out."""
+    way = path.decided.way
+    there = {leg.where for leg in way.legs if leg.value.weight}
+    local = path.case.local and not short_circuit(way)
     return [
         {
             "address": address_text(each.address),
@@ -219,7 +223,7 @@ def _left_out(path: Path) -> list[dict[str, Any]]:
             "node": each.node,
             "reason": each.reason,
         }
-        for each in path.case.left_out[path.case.local]
+        for each in path.case.left_out[local]
         if DestinationKey(each.address, each.number) not in there
     ]
 
@@ -229,6 +233,3 @@ def _affinity_document(path: Path) -> dict[str, Any] | None:
         return None
     where = path.affinity.destination
     return {"address": address_text(where.address), "port": where.port, "expires": path.affinity.expires}
-
-
-__all__ = ["EdgeError", "End", "Outcome", "Path", "State", "compared", "decided", "document"]

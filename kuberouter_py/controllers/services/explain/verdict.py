@@ -7,6 +7,7 @@ the sets.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from enum import StrEnum
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -16,7 +17,8 @@ from kuberouter_py.controllers.services.explain.case import CLUSTER_IP, Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
 from kuberouter_py.controllers.services.explain.rules import Met
 from kuberouter_py.controllers.services.explain.way import End, Leg, Way
-from kuberouter_py.model.kernel import VirtualServer, address_text
+from kuberouter_py.model.healthcheck import HealthCheck
+from kuberouter_py.model.kernel import MarkServerKey, SetMember, VirtualServer, address_text
 from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS
 from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
 
@@ -48,25 +50,29 @@ class Source(NamedTuple):
 
 
 _SET = re.compile(rf"(! )?--match-set {SERVICES_SETS}([a-z-]+)-[46] (\S+)")
+_NAME = re.compile(rf"{SERVICES_SETS}([a-z]+)-")
+_SILENT = {"silent", "silentoutside"}
 _GIVEN = re.compile(r"--to-source (\S+)")
 _MARKS_FOR_MASQUERADE = f"--set-xmark 0x{CONNMARK_MASQUERADE:x}/"
 
 
-def verdict(case: Case, way: Way, sources: list[Source]) -> Verdict:
-    """sources: of the way's legs."""
+def verdict(case: Case, way: Way, sources: Sequence[Source], held: Collection[SetMember]) -> Verdict:
+    """sources: of the way's legs. held: members of sets that the packet met on its way."""
     if case.taken:
         where = endpoint_text(case.frontend.key.address, case.frontend.key.port)
         return Verdict(Outcome.TAKEN, f"{where} is served for {case.taken}, which came first")
     if way.end is End.SERVED:
         return _served(case, way, sources)
     if way.end is End.DROPPED:
-        return Verdict(Outcome.SILENT, _why_dropped(case, way.last))
+        return Verdict(Outcome.SILENT, _why_dropped(case, way.last, held))
     if way.end is End.REJECTED:
         return Verdict(Outcome.REFUSED, _why_rejected(case))
+    if way.end is End.LOCAL and case.health_check:
+        return Verdict(Outcome.OPEN, _health_check(case.health_check))
     return Verdict(Outcome.NOT_OURS, _why_not_ours(case, way))
 
 
-def _served(case: Case, way: Way, sources: list[Source]) -> Verdict:
+def _served(case: Case, way: Way, sources: Sequence[Source]) -> Verdict:
     open_to = [(leg, source) for leg, source in zip(way.legs, sources, strict=True) if leg.value.weight]
     if not way.legs:
         return Verdict(Outcome.REFUSED, _why_empty(case))
@@ -76,7 +82,19 @@ def _served(case: Case, way: Way, sources: list[Source]) -> Verdict:
     parts = [_counted(len(open_to)), _how(way.server), _seen_as([source for _, source in open_to])]
     if len(open_to) < len(way.legs):
         parts.insert(1, f"{len(way.legs) - len(open_to)} more drained (weight 0)")
+    if short_circuit(way):
+        parts.append(f"past {case.policy} Local, as a client on this node")
     return Verdict(Outcome.OPEN, ", ".join(parts))
+
+
+def short_circuit(way: Way) -> bool:
+    """Whether a mark led it to other destinations than those of its address and port."""
+    return isinstance(way.key, MarkServerKey)
+
+
+def _health_check(told: HealthCheck) -> str:
+    count = f"{told.local_endpoints} local endpoint{'' if told.local_endpoints == 1 else 's'}"
+    return f"the agent answers, it is the health check port of {told.service} ({count})"
 
 
 def _counted(number: int) -> str:
@@ -110,8 +128,11 @@ def _why_empty(case: Case) -> str:
     return f"no endpoint{where} is ready"
 
 
-def _why_dropped(case: Case, rule: Met | None) -> str:
-    roles = _roles(rule)
+def _why_dropped(case: Case, rule: Met | None, held: Collection[SetMember]) -> str:
+    """By the sets that the rule names, or those that led to it."""
+    roles = _roles(rule) or {name for member in held for name in _NAME.findall(member.set)}
+    if _SILENT & set(roles):
+        return f"{case.policy} Local, no local endpoint"
     if "ranged" in roles:
         ranges = case.frontend.service.source_ranges if case.frontend.service else ()
         return f"outside loadBalancerSourceRanges ({', '.join(ranges)})"

@@ -35,6 +35,7 @@ def web(**options: Any) -> Any:
 
 WEB, PODS = web(), pods(HERE, THERE)
 LB = web(kind="LoadBalancer", ingress=["198.51.100.8"])
+CHECKED = msgspec.structs.replace(LB, external_local=True, health_check_node_port=32000)
 RANGED = msgspec.structs.replace(LB, source_ranges=("203.0.113.0/28",))
 HELD = {"10.244.1.2:8080 on n1", "10.244.2.3:8080 on n2"}
 
@@ -97,6 +98,12 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
             "refused: rejected by the guard: Service default/web has no port 81/tcp, but http 80/tcp",
         ),
         ([WEB, PODS], "node", "10.96.0.10:81", "refused: rejected by the guard"),
+        (
+            [CHECKED, pods(HERE)],
+            OUTSIDE,
+            "192.168.0.1:32000",
+            "open: the agent answers, it is the health check port of default/web (1 local endpoint)",
+        ),
         (
             [web(external=["203.0.113.80"]), PODS],
             OUTSIDE,
