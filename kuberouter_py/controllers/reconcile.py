@@ -367,6 +367,10 @@ class Reconciler:
     def wanted(self, name: str) -> Mapping[Any, Any]:
         return self._states[name].wanted
 
+    def held(self, name: str) -> Mapping[Any, Any]:
+        """What is there now: as read, and as written since."""
+        return self._states[name].actual
+
     def foreign(self, name: str) -> Mapping[Any, Any]:
         return self._states[name].foreign
 

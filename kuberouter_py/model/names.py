@@ -62,6 +62,11 @@ def balancing_mark(number: int) -> int:
     return BALANCING_MARK | (number & ~0xFF) << 12 | number & 0xFF
 
 
+def balancing_number(mark: int) -> int:
+    """The number of a mark of ours."""
+    return mark >> 12 & (BALANCING_MARKS - 1) & ~0xFF | mark & 0xFF
+
+
 def is_balancing_mark(mark: int) -> bool:
     """Whether it is one of ours: so is then the virtual server on it, which has no address to be known by."""
     return mark & BALANCING_MASK == BALANCING_MARK

@@ -3,7 +3,7 @@
 Hooks (docs/kernel.md draws them): ip_vs works in LOCAL_IN after filter INPUT and, for the node's own packets, in
 LOCAL_OUT after nat OUTPUT; what it forwards passes POSTROUTING with the endpoint as destination. So the original
 frontend is seen in nat PREROUTING and OUTPUT, where a bit of the *connection* mark remembers what POSTROUTING has to
-do. The packet mark stays as it is: ip_vs compares the whole of it.
+do. The packet mark stays as it is until mangle INPUT and OUTPUT: ip_vs compares the whole of it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,20 @@ from collections.abc import Iterator
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.admission import cidr_text
+from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, address_text
-from kuberouter_py.model.names import CONNMARK_MASQUERADE, CONNMARK_SERVICE, SERVICES_CHAINS, services_set
+from kuberouter_py.model.names import (
+    BALANCING_MARK,
+    BALANCING_MASK,
+    CONNMARK_MASQUERADE,
+    CONNMARK_SERVICE,
+    SERVICES_CHAINS,
+    services_set,
+)
 
-NAT, MASQUERADE, INPUT, FORWARD, SOURCES = (
-    SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "SOURCES")
+NAT, MASQUERADE, INPUT, FORWARD, SILENT, MARK, UNMARK = (
+    SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "SILENT", "MARK", "UNMARK")
 )
 
 SET_TYPES = {
@@ -31,6 +39,13 @@ SET_TYPES = {
     # load-balancer frontends with loadBalancerSourceRanges, and who may come to them (S7.01-S7.06)
     "ranged": "hash:ip,port",
     "sources": "hash:ip,port,net",
+    # frontends of policy Local without an endpoint on this node, while there are some elsewhere: ClusterIPs, which
+    # nobody hears from, and the others, which nobody outside hears from (S3.09)
+    "silent": "hash:ip,port",
+    "silentoutside": "hash:ip,port",
+    # NodePorts, externalIPs, load-balancer addresses with policy Local -> the mark whose virtual server has the
+    # endpoints of policy Cluster, for this node's pods and processes
+    SHORT_CIRCUIT: "hash:ip,port skbinfo",
     "vips": "hash:ip",  # addresses bound by us: anything else on them is refused (S10.08)
     "hairpin": "hash:ip,port,ip",  # (local endpoint, port, same endpoint)
 }
@@ -72,10 +87,15 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
     yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(view, family)))
     yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
     yield Chain(family, "filter", FORWARD), Rules((_returning_traffic(),))
-    yield Chain(family, "mangle", SOURCES), Rules((_source_ranges(family),))
+    yield Chain(family, "mangle", SILENT), Rules(tuple(_silent(view, family)))
+    yield Chain(family, "mangle", MARK), Rules(tuple(_mark(view, family)))
+    yield Chain(family, "mangle", UNMARK), Rules((_unmark(),))
+    # Last, where a mark is set: bits that somebody else sets behind would hide it from ip_vs.
+    yield Chain(family, "mangle", "INPUT"), Rules((f"-j {MARK}",), first=False)
+    yield Chain(family, "mangle", "OUTPUT"), Rules((f"-j {SILENT}", f"-j {MARK}"), first=False)
     for table, hook, target in (
-        ("mangle", "PREROUTING", SOURCES),
-        ("mangle", "OUTPUT", SOURCES),
+        ("mangle", "PREROUTING", SILENT),
+        ("mangle", "POSTROUTING", UNMARK),
         ("nat", "PREROUTING", NAT),
         ("nat", "OUTPUT", NAT),
         ("nat", "POSTROUTING", MASQUERADE),
@@ -155,8 +175,41 @@ def _returning_traffic() -> str:
     return f"-m connmark --mark {mark}/{mark} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
 
 
-def _source_ranges(family: int) -> str:
-    """S7.03: silent, on the original addresses. In mangle: ip_vs takes the node's packets before filter OUTPUT."""
-    frontend = _match("ranged", family, "dst,dst")
-    foreign = _match("sources", family, "dst,dst,src", unless=True)
-    return f"{frontend} {foreign} -m conntrack --ctstate NEW,UNTRACKED -j DROP"
+def _silent(view: NodeView, family: int) -> Iterator[str]:
+    """Who is not answered at all, on the original addresses (S7.03, S3.09); of NEW alone, so that what lives goes on
+    (S4.04). In mangle: ip_vs takes the node's own packets before filter OUTPUT.
+    """
+    yield "-m conntrack ! --ctstate NEW,UNTRACKED -j RETURN"
+    yield f"{_match('ranged', family, 'dst,dst')} {_match('sources', family, 'dst,dst,src', unless=True)} -j DROP"
+    yield f"{_match('silent', family, 'dst,dst')} -j DROP"
+    yield f"{_match('silentoutside', family, 'dst,dst', unless=True)} -j RETURN"
+    for source in _from_here(view, family):
+        yield f"{source} -j RETURN"
+    yield "-j DROP"
+
+
+def _mark(view: NodeView, family: int) -> Iterator[str]:
+    """The short circuit. As late as can be, in mangle INPUT and OUTPUT: ip_vs compares the whole mark, and whoever
+    routes by marks of his own has routed.
+    """
+    yield f"{_match(SHORT_CIRCUIT, family, 'dst,dst', unless=True)} -j RETURN"
+    for source in _from_here(view, family):
+        yield f"{source} -j SET --map-set {services_set(SHORT_CIRCUIT, family)} dst,dst --map-mark"
+
+
+def _unmark() -> str:
+    """What ip_vs has chosen by, nobody else need see."""
+    return f"-m mark --mark 0x{BALANCING_MARK:x}/0x{BALANCING_MASK:x} -j MARK --set-xmark 0x0/0xffffffff"
+
+
+def _from_here(view: NodeView, family: int) -> Iterator[str]:
+    """Processes and pods of this node. Where ranges tell pods, the Node's own ones: a pod of another node that comes
+    here is outside, its answers would not pass here again.
+    """
+    yield "-m addrtype --src-type LOCAL"
+    if view.detector in ("NodeCIDR", "ClusterCIDR"):
+        for cidr in view.pod_cidrs or view.detector_cidrs:
+            if (len(cidr.network) == 4) == (family == 4):
+                yield f"-s {cidr_text(cidr)}"
+    elif view.detector_interface:
+        yield f"-i {view.detector_interface}"

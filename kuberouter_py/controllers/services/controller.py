@@ -15,9 +15,10 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Share
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
-from kuberouter_py.controllers.services.desired import ADDRESSES, ROUTES, SERVERS, decide
+from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
+from kuberouter_py.controllers.services.marks import Marks
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
 from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
@@ -73,6 +74,8 @@ class ServicesController:
         self._on_report = on_report
         self._messages = messages
         self._messages_before = 0
+        held, wanted = self._reconciler.held, self._reconciler.wanted
+        self._marks = Marks(lambda: held(MEMBERS), lambda: (held(SERVERS), wanted(SERVERS)))
         self._view = NodeView(node_name, families=())
         self._addresses = AddressBook()
         self._refusals = Refusals(self.owner_of, self._addresses.holders, node_name)
@@ -314,10 +317,12 @@ class ServicesController:
     def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share | None, tuple[Note, ...]]:
         """None: as it was."""
         if service is None:
+            self._marks.keep(key, ())
             return NOTHING, ()
         slices = self._cluster.slices_of(key)
         try:
-            return decide(service, slices, self._view, self._config, self._addresses.is_cluster_ip)
+            with self._marks.deciding(key) as mark_of:
+                return decide(service, slices, self._view, self._config, self._addresses.is_cluster_ip, mark_of)
         except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
             message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
             return None, (Note("Service", key, NOT_DECIDED, message),)

@@ -13,9 +13,11 @@ from typing import NamedTuple
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
 from kuberouter_py.controllers.services.admission import Admission, cidr_text, inside
-from kuberouter_py.controllers.services.endpoints import Candidates, Chosen, candidates, choose
+from kuberouter_py.controllers.services.endpoints import Candidates, candidates, choose
 from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
-from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling
+from kuberouter_py.controllers.services.marks import MarkOf
+from kuberouter_py.controllers.services.policies import ShortCircuit, silence
+from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling, without_affinity
 from kuberouter_py.controllers.services.sources import SourceRanges, allowed, source_ranges
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import EndpointSlice, Service, ServicePort
@@ -23,8 +25,10 @@ from kuberouter_py.model.kernel import (
     Address,
     Destination,
     DestinationKey,
+    MarkServerKey,
     Protocol,
     Route,
+    ServerKey,
     SetEntry,
     SetMember,
     VirtualServer,
@@ -59,8 +63,9 @@ def decide(
     view: NodeView,
     config: Config,
     cluster_ip: Callable[[bytes], bool],
+    mark_of: MarkOf,
 ) -> Decision:
-    """What this node should hold for the Service. cluster_ip: see Admission."""
+    """What this node should hold for the Service. cluster_ip: see Admission; mark_of: see Marks."""
     how = scheduling(service, view.missing_schedulers)
     ranges = source_ranges(service)
     notes = [_note(service, "UnusablePart", text, event=True) for text in service.unusable]
@@ -83,7 +88,7 @@ def decide(
             notes.append(_note(service, "ClusterIPHeld", message))
         for port in service.ports:
             frontends = _allowed(service, _frontends(service, port, cluster_address, external, view), config, notes)
-            units.update(_port_units(service, port, slices, frontends, how, view, config))
+            units.update(_port_units(service, port, slices, [*frontends], how, view, config, mark_of))
     if ranges.by_family:
         _restrict(units, service, ranges, view)
     return Decision(Share((service.created, *service.key), units), tuple(notes))
@@ -144,33 +149,52 @@ def _port_units(
     service: Service,
     port: ServicePort,
     slices: Sequence[EndpointSlice],
-    frontends: Iterable[Frontend],
+    frontends: Sequence[Frontend],
     how: Scheduling,
     view: NodeView,
     config: Config,
-) -> Iterable[tuple[VirtualServerKey, Unit]]:
-    servers: dict[bool, VirtualServer] = {}
-    hairpins: dict[bool, Unit] = {}
-    chosen: Chosen | None = None
-    for frontend in frontends:
-        if chosen is None:
-            family = family_of(frontend.address)
-            chosen = choose(candidates(slices, port, family, view.name), view.name, view.zone)
-        local = service.external_local if frontend.external else service.internal_local  # S4.01
-        if local not in servers:
+    mark_of: MarkOf,
+) -> Iterable[tuple[ServerKey, Unit]]:
+    if not frontends:
+        return
+    family = family_of(frontends[0].address)
+    chosen = choose(candidates(slices, port, family, view.name), view.name, view.zone)
+    local_outside = [_key(port, one) for one in frontends if one.external] if service.external_local else []
+    short_circuit = ShortCircuit(service, port, local_outside, mark_of)
+    served: dict[bool, tuple[VirtualServer, Unit]] = {}
+
+    def serve(local: bool) -> tuple[VirtualServer, Unit]:
+        if local not in served:
             backends = chosen.local if local else chosen.cluster
-            servers[local] = VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends))
-            hairpins[local] = _hairpins((one for one in chosen.local if one in backends), port, view)
-        key = VirtualServerKey(port.protocol, frontend.address, frontend.port)
+            served[local] = (
+                VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends)),
+                _hairpins((one for one in chosen.local if one in backends), port, view),
+            )
+        return served[local]
+
+    for frontend in frontends:
+        local = service.external_local if frontend.external else service.internal_local  # S4.01
+        key = _key(port, frontend)
+        server, hairpins = serve(local)
         yield (
             key,
             (
                 *_frontend_items(key, frontend, local, view, config),
+                *(Item(MEMBERS, one, None) for one in silence(key, chosen, external=frontend.external) if local),
+                *(Item(MEMBERS, one, mark) for one, mark in short_circuit.members(key)),
                 *(_health_check(service, frontend) if frontend.external else ()),
-                Item(SERVERS, key, servers[local]),
-                *hairpins[local],
+                Item(SERVERS, key, server),
+                *hairpins,
             ),
         )
+    if short_circuit.mark is not None:
+        server, hairpins = serve(False)
+        marked = MarkServerKey(short_circuit.mark, family)
+        yield marked, (Item(SERVERS, marked, VirtualServer(*without_affinity(how)[:3], server.destinations)), *hairpins)
+
+
+def _key(port: ServicePort, frontend: Frontend) -> VirtualServerKey:
+    return VirtualServerKey(port.protocol, frontend.address, frontend.port)
 
 
 def _restrict(units: dict[Hashable, Unit], service: Service, ranges: SourceRanges, view: NodeView) -> None:

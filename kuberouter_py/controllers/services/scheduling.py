@@ -12,6 +12,7 @@ SCHEDULER = "kube-router.io/service.scheduler"
 SCHED_FLAGS = "kube-router.io/service.schedflags"
 
 DEFAULT = "rr"
+HASHING = "sh"  # by the client's address
 KNOWN = frozenset({"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "sh", "dh", "sed", "nq", "mh"})
 
 # kube-router's names, and ipvsadm's for the schedulers that give the bits a meaning.
@@ -55,6 +56,15 @@ def scheduling(service: Service, missing: Iterable[str]) -> Scheduling:
     if service.affinity_timeout:
         flags |= PERSISTENT
     return Scheduling(scheduler, flags, service.affinity_timeout, tuple(reasons))
+
+
+def without_affinity(how: Scheduling) -> Scheduling:
+    """For a virtual server on a mark: a persistent one would keep the client's port instead of writing the endpoint's.
+
+    Hashing the client's address keeps it at one endpoint as well, for as long as the endpoints stay the same; the
+    fallback flag leads past one of weight 0.
+    """
+    return Scheduling(HASHING, SCHED_FLAG_1, 0, how.reasons) if how.flags & PERSISTENT else how
 
 
 def _flags(text: str, scheduler: str, reasons: list[str]) -> int:

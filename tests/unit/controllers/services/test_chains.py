@@ -122,23 +122,54 @@ def test_answers_pass_forward_only_for_our_connections() -> None:
     )
 
 
-def test_source_ranges_are_kept_before_ip_vs_for_the_wire_and_for_the_node() -> None:
-    """S7.03: silent, NEW only, in mangle: filter OUTPUT comes after ip_vs."""
-    assert rules("KRPY-SVC-SOURCES") == (
-        (
-            "-m set --match-set krpy-svc-ranged-4 dst,dst -m set ! --match-set krpy-svc-sources-4 dst,dst,src "
-            "-m conntrack --ctstate NEW,UNTRACKED -j DROP"
-        ),
+def test_who_hears_nothing_is_told_before_ip_vs_for_the_wire_and_for_the_node() -> None:
+    """S7.03, S3.09, S4.04: NEW only, in mangle: filter OUTPUT comes after ip_vs."""
+    view = NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS, pod_cidrs=NODE_CIDRS)
+    assert rules("KRPY-SVC-SILENT", view) == (
+        "-m conntrack ! --ctstate NEW,UNTRACKED -j RETURN",
+        "-m set --match-set krpy-svc-ranged-4 dst,dst -m set ! --match-set krpy-svc-sources-4 dst,dst,src -j DROP",
+        "-m set --match-set krpy-svc-silent-4 dst,dst -j DROP",
+        "-m set ! --match-set krpy-svc-silentoutside-4 dst,dst -j RETURN",
+        "-m addrtype --src-type LOCAL -j RETURN",
+        "-s 10.244.1.0/24 -j RETURN",
+        "-j DROP",
     )
 
 
+@pytest.mark.parametrize(
+    ("view", "sources"),
+    [
+        (NodeView("n1"), []),
+        (NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS, pod_cidrs=NODE_CIDRS), ["-s 10.244.1.0/24"]),
+        # A pod of another node would not be answered through here: the Node's own ranges count, where it has some.
+        (
+            NodeView("n1", detector="ClusterCIDR", detector_cidrs=(cidr("10.244.0.0/16"),), pod_cidrs=NODE_CIDRS),
+            ["-s 10.244.1.0/24"],
+        ),
+        (NodeView("n1", detector="ClusterCIDR", detector_cidrs=(cidr("10.244.0.0/16"),)), ["-s 10.244.0.0/16"]),
+        (NodeView("n1", detector="BridgeInterface", detector_interface="cni0", pod_cidrs=NODE_CIDRS), ["-i cni0"]),
+        (NodeView("n1", detector="InterfaceNamePrefix", detector_interface="veth+"), ["-i veth+"]),
+    ],
+)
+def test_who_takes_the_short_circuit(view: NodeView, sources: list[str]) -> None:
+    """S4.03 and after: processes of this node always, its pods as far as they can be told."""
+    target = "-j SET --map-set krpy-svc-shortcircuit-4 dst,dst --map-mark"
+    assert rules("KRPY-SVC-MARK", view) == (
+        "-m set ! --match-set krpy-svc-shortcircuit-4 dst,dst -j RETURN",
+        *(f"{source} {target}" for source in ["-m addrtype --src-type LOCAL", *sources]),
+    )
+    assert rules("KRPY-SVC-UNMARK") == ("-m mark --mark 0x40000000/0xc00fff00 -j MARK --set-xmark 0x0/0xffffffff",)
+
+
 @pytest.mark.parametrize("family", [4, 6])
-def test_every_chain_is_jumped_to_first(family: int) -> None:
+def test_every_chain_is_jumped_to_first_and_where_marks_are_set_last(family: int) -> None:
     found = dict(chains(Config(), NodeView("n1"), family))
     jumps = {(key.table, key.chain): content for key, content in found.items() if not key.chain.startswith("KRPY-")}
     assert jumps == {
-        ("mangle", "PREROUTING"): Rules(("-j KRPY-SVC-SOURCES",)),
-        ("mangle", "OUTPUT"): Rules(("-j KRPY-SVC-SOURCES",)),
+        ("mangle", "PREROUTING"): Rules(("-j KRPY-SVC-SILENT",)),
+        ("mangle", "INPUT"): Rules(("-j KRPY-SVC-MARK",), first=False),
+        ("mangle", "OUTPUT"): Rules(("-j KRPY-SVC-SILENT", "-j KRPY-SVC-MARK"), first=False),
+        ("mangle", "POSTROUTING"): Rules(("-j KRPY-SVC-UNMARK",)),
         ("nat", "PREROUTING"): Rules(("-j KRPY-SVC-NAT",)),
         ("nat", "OUTPUT"): Rules(("-j KRPY-SVC-NAT",)),
         ("nat", "POSTROUTING"): Rules(("-j KRPY-SVC-MASQ",)),
@@ -152,14 +183,15 @@ def test_every_chain_is_jumped_to_first(family: int) -> None:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_rules_name_only_sets_that_are_made_and_no_packet_mark(family: int) -> None:
+def test_rules_name_only_sets_that_are_made_and_mark_packets_nowhere_but_late(family: int) -> None:
     made = dict(sets(family))
     assert made.keys() == {f"krpy-svc-{role}-{family}" for role in SET_TYPES}
     assert all(isinstance(header, IpSet) and header.family == family for header in made.values())
     assert all(header.maxelem >= 1_048_576 for header in made.values())
     view = NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS)
-    for _, content in chains(Config(), view, family):
+    for key, content in chains(Config(), view, family):
         for rule in content.rules:
             words = rule.split()
-            assert all(words[at + 1] in made for at, word in enumerate(words) if word == "--match-set")
-            assert "MARK" not in words  # ip_vs compares the whole packet mark
+            assert all(words[at + 1] in made for at, word in enumerate(words) if word in ("--match-set", "--map-set"))
+            marks = "MARK" in words or "--map-mark" in words  # ip_vs compares the whole packet mark
+            assert not marks or key.chain in ("KRPY-SVC-MARK", "KRPY-SVC-UNMARK")

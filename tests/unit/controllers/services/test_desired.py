@@ -20,12 +20,13 @@ from kuberouter_py.model.kernel import (
     PERSISTENT,
     Address,
     Destination,
+    MarkServerKey,
     Protocol,
     Route,
     VirtualServer,
     VirtualServerKey,
 )
-from kuberouter_py.model.names import VIP_LINK
+from kuberouter_py.model.names import VIP_LINK, balancing_mark
 from tests.fakes.objects import DRAINING, NODE_NAME, cidr, endpoint, endpoint_slice, packed, port, service
 
 NODE4, NODE6 = packed("192.168.0.1"), packed("2001:db8::1")
@@ -46,7 +47,7 @@ def decided(
     config: Config = OPEN,
     cluster_ip: Callable[[bytes], bool] = lambda address: False,
 ) -> Decision:
-    return decide(one, slices, view, config, cluster_ip)
+    return decide(one, slices, view, config, cluster_ip, lambda _user, _frontends: balancing_mark(7))
 
 
 def units(decision: Decision) -> dict[str, Unit]:
@@ -294,7 +295,7 @@ def test_internal_and_external_policy_are_independent() -> None:
     outside = decided(service(ports=ports, external_local=True), SLICE)
     assert destinations(outside) == {"10.244.1.2:8080", "10.244.2.3:8080"}
     assert destinations(outside, "TCP 192.168.0.1:30080") == {"10.244.1.2:8080"}
-    assert roles(outside, "TCP 192.168.0.1:30080") == {"owned", "frontends"}  # the client's address is kept
+    assert roles(outside, "TCP 192.168.0.1:30080") == {"owned", "frontends", "shortcircuit"}  # its address is kept
     inside = decided(service(ports=ports, internal_local=True), SLICE)
     assert destinations(inside) == {"10.244.1.2:8080"}
     assert destinations(inside, "TCP 192.168.0.1:30080") == {"10.244.1.2:8080", "10.244.2.3:8080"}
@@ -420,6 +421,8 @@ def test_a_unit_hangs_together(external: set[str], ingress: set[str], ports: int
     for key, unit in decided(one, SLICE).share.units.items():
         assert len({(item.table, item.key) for item in unit}) == len(unit)
         assert [item.key for item in unit if item.table == "virtual servers"] == [key]
+        if isinstance(key, MarkServerKey):  # known by its mark
+            continue
         held = {item.key.set for item in unit if item.table == "set members"}
         assert {"krpy-svc-owned-4", "krpy-svc-frontends-4"} <= held
         bound = [item for item in unit if item.table in ("addresses", "routes")]

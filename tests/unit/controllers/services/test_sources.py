@@ -31,7 +31,7 @@ def members(one: Service, view: NodeView = VIEW) -> dict[str, set[str]]:
     """Set -> its members in ipset's notation."""
     found: dict[str, set[str]] = {}
     config = Config(service_external_ip_range=(cidr("203.0.113.0/24"),))
-    for unit in decide(one, (), view, config, lambda address: False).share.units.values():
+    for unit in decide(one, (), view, config, lambda address: False, lambda *_: 0).share.units.values():
         for item in unit:
             if item.table == "set members" and ("ranged" in item.key.set or "sources" in item.key.set):
                 found.setdefault(item.key.set, set()).add(notation.entry_text(item.key.entry))
