@@ -70,6 +70,7 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     zone: str = ""
     hint_zones: tuple[str, ...] = ()
     hint_nodes: tuple[str, ...] = ()
+    pod: str = ""  # its UID; "": no pod
 
 
 class SlicePort(NamedTuple):

@@ -219,12 +219,18 @@ class HintsJson(msgspec.Struct, gc=False):
     forNodes: list[HintJson | None] | None = None
 
 
+class TargetJson(msgspec.Struct, gc=False):
+    kind: str | None = None
+    uid: str | None = None
+
+
 class EndpointJson(msgspec.Struct, gc=False):
     addresses: list[str | None] | None = None
     conditions: ConditionsJson | None = None
     nodeName: str | None = None
     zone: str | None = None
     hints: HintsJson | None = None
+    targetRef: TargetJson | None = None
 
 
 class SlicePortJson(msgspec.Struct, gc=False):
@@ -302,10 +308,10 @@ def _endpoints(endpoints: list[EndpointJson | None] | None, family: int, unusabl
         said = endpoint.conditions
         conditions = _CONDITIONS[said.ready, said.serving, said.terminating] if said else READY | SERVING
         node, zone = intern(endpoint.nodeName or ""), intern(endpoint.zone or "")
-        if endpoint.hints:
-            found.append(Endpoint(packed, conditions, node, zone, *_hints(endpoint.hints)))
-        else:
-            found.append(Endpoint(packed, conditions, node, zone))
+        zones, nodes = _hints(endpoint.hints) if endpoint.hints else ((), ())
+        target = endpoint.targetRef
+        pod = intern(target.uid or "") if target and target.kind == "Pod" else ""
+        found.append(Endpoint(packed, conditions, node, zone, zones, nodes, pod))
     return tuple(found)
 
 

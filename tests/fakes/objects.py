@@ -75,8 +75,8 @@ def service(
     )
 
 
-def endpoint(address: str, node: str = "n2", conditions: int = READY | SERVING) -> Endpoint:
-    return Endpoint(packed(address), conditions, node)
+def endpoint(address: str, node: str = "n2", conditions: int = READY | SERVING, pod: str = "") -> Endpoint:
+    return Endpoint(packed(address), conditions, node, pod=pod)
 
 
 def endpoint_slice(

@@ -224,15 +224,16 @@ def test_slice_in_full() -> None:
                 "nodeName": "n1",
                 "zone": "z1",
                 "hints": {"forZones": [{"name": "z1"}, {"name": "z2"}], "forNodes": [{"name": "n1"}]},
+                "targetRef": {"kind": "Pod", "namespace": "default", "name": "web-1", "uid": "7a7b"},
             },
-            {"addresses": ["010.1.0.002"], "conditions": {}},
+            {"addresses": ["010.1.0.002"], "conditions": {}, "targetRef": {"kind": "VirtualMachine", "uid": "1"}},
         ],
         ports=[{"port": 8080}, {"name": "dns", "port": 53, "protocol": "UDP"}],
     )
     assert (got.service, got.family, got.trigger_time, got.unusable) == (WEB, 4, 1767225600.5, ())
     assert got.ports == (SlicePort("", 6, 8080), SlicePort("dns", 17, 53))
     first, second = got.endpoints
-    assert first == Endpoint(ip("10.1.0.1"), SERVING | TERMINATING, "n1", "z1", ("z1", "z2"), ("n1",))
+    assert first == Endpoint(ip("10.1.0.1"), SERVING | TERMINATING, "n1", "z1", ("z1", "z2"), ("n1",), "7a7b")
     assert second == Endpoint(ip("10.1.0.2"), READY | SERVING, "", "", (), ())
 
 
