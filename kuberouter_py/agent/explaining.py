@@ -7,7 +7,8 @@ from http import HTTPStatus
 
 from kuberouter_py.agent.source import Source
 from kuberouter_py.controllers.services.controller import ServicesController
-from kuberouter_py.controllers.services.explain.explanation import Path, compared, decided, document
+from kuberouter_py.controllers.services.explain.document import document
+from kuberouter_py.controllers.services.explain.explanation import Path, compared, decided
 from kuberouter_py.controllers.services.explain.question import POD, Origin, Unanswerable, origin_of, target_of
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import address_text

@@ -18,7 +18,7 @@ from kuberouter_py.controllers.services.explain.question import port_text, ports
 from kuberouter_py.controllers.services.explain.rules import Met
 from kuberouter_py.controllers.services.explain.way import End, Leg, Way
 from kuberouter_py.model.healthcheck import HealthCheck
-from kuberouter_py.model.kernel import MarkServerKey, SetMember, VirtualServer, address_text
+from kuberouter_py.model.kernel import Forwarding, MarkServerKey, SetMember, VirtualServer, address_text
 from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS
 from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
 
@@ -157,6 +157,9 @@ def _why_not_ours(case: Case, way: Way) -> str:
     if way.end is End.LOCAL:
         link = case.view.local.get(key.address)
         where = f"{address} is this node's own (on {link})" if link else f"{address} is taken in by this node"
+        if service and any(each.node_port == key.port for each in service.ports):
+            others = ", ".join(map(address_text, case.view.nodeport_addresses)) or "none"
+            return f"{where}, and NodePort {key.port} of {service.key} answers on others ({others})"
         return (
             f"{where}, and no Service has its port {key.port}/{protocol_text(key.protocol)}: a process answers, or none"
         )
@@ -175,6 +178,8 @@ def _roles(rule: Met | None) -> list[str]:
 
 
 def source_of(case: Case, way: Way, leg: Leg) -> Source:
+    if leg.value.forwarding is not Forwarding.MASQUERADE:
+        return Source(way.packet.source, False, "direct server return: the endpoint answers by itself")
     if leg.masquerade is None:
         return Source(way.packet.source, False, _why_kept(case, way))
     given = _GIVEN.search(leg.masquerade.rule)

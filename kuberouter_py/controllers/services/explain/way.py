@@ -15,6 +15,7 @@ from kuberouter_py.controllers.services.explain.rules import Met, Packet, Passag
 from kuberouter_py.model.kernel import (
     Destination,
     DestinationKey,
+    Forwarding,
     MarkServerKey,
     ServerKey,
     VirtualServer,
@@ -119,8 +120,10 @@ def _balanced(state: State, whole: Passage, toward: Toward) -> Way | None:
 
 
 def _leg(state: State, packet: Packet, toward: Toward, where: DestinationKey, value: Destination) -> Leg:
-    """Leaving, it has the endpoint as its destination already."""
+    """Leaving, it has the endpoint as its destination already; in a tunnel it is nothing to POSTROUTING any more."""
     hop = toward(where.address)
+    if value.forwarding is not Forwarding.MASQUERADE:
+        return Leg(where, value, hop, None)
     outgoing = hop.link if hop else ""
     leaving = replace(packet, destination=where.address, port=where.port, incoming="", outgoing=outgoing)
     hook, of_tables = _LEAVING

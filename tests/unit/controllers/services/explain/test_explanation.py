@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.services.explain.explanation import compared, decided, document
+from kuberouter_py.controllers.services.explain.document import document
+from kuberouter_py.controllers.services.explain.explanation import compared, decided
 from kuberouter_py.controllers.services.explain.question import Unanswerable, origin_of, target_of
 from kuberouter_py.model.cluster import SERVING, TERMINATING, Endpoint, EndpointSlice, SlicePort
 from kuberouter_py.model.kernel import DestinationKey, Protocol, SetEntry, SetMember, VirtualServerKey
@@ -115,6 +116,12 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
             OUTSIDE,
             "192.168.0.1:22",
             "not ours: 192.168.0.1 is this node's own (on eth0), and no Service has its port 22/tcp",
+        ),
+        (
+            [WEB, PODS],
+            "node",
+            "127.0.0.1:30080",
+            "not ours: 127.0.0.1 is this node's own (on lo), and NodePort 30080 of default/web answers on others (192.1",
         ),
         (
             [WEB, PODS],
