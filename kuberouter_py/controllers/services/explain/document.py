@@ -1,6 +1,4 @@
-"""An answer as plain values, ready for JSON. Its form is a promise (docs/operations.md): fields are added, never changed.
-Pure.
-"""
+"""An answer as plain values, ready for JSON: a promise (docs/operations.md), fields are added, never changed. Pure."""
 
 from __future__ import annotations
 

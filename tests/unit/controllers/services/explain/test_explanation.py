@@ -100,6 +100,43 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
         ),
         ([WEB, PODS], "node", "10.96.0.10:81", "refused: rejected by the guard"),
         (
+            [web(internal_local=True), pods(THERE)],
+            POD,
+            "10.96.0.10:80",
+            "silent: internalTrafficPolicy Local, no local endpoint",
+        ),
+        (
+            [web(external_local=True), pods(THERE)],
+            OUTSIDE,
+            "192.168.0.1:30080",
+            "silent: externalTrafficPolicy Local, no local endpoint",
+        ),
+        (
+            [web(external_local=True), pods(HERE, THERE)],
+            OUTSIDE,
+            "192.168.0.1:30080",
+            "open: 1 destination, rr, seen as 203.0.113.9 (not masqueraded)",
+        ),
+        (
+            [web(external_local=True), pods(THERE)],
+            POD,
+            "192.168.0.1:30080",
+            "open: 1 destination, rr, seen as 10.244.1.9 (not masqueraded), past externalTrafficPolicy Local",
+        ),
+        (
+            [web(external_local=True), pods(THERE)],
+            "node",
+            "192.168.0.1:30080",
+            "open: 1 destination, rr, masqueraded as 192.168.0.1, past externalTrafficPolicy Local",
+        ),
+        ([web(external_local=True)], OUTSIDE, "192.168.0.1:30080", "refused: the Service has no endpoints"),
+        (
+            [web(external_local=True, affinity=60), pods(THERE)],
+            POD,
+            "192.168.0.1:30080",
+            "open: 1 destination, sh",
+        ),
+        (
             [CHECKED, pods(HERE)],
             OUTSIDE,
             "192.168.0.1:32000",
@@ -121,7 +158,7 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
             [WEB, PODS],
             "node",
             "127.0.0.1:30080",
-            "not ours: 127.0.0.1 is this node's own (on lo), and NodePort 30080 of default/web answers on others (192.1",
+            "not ours: 127.0.0.1 is this node's own (on lo), and NodePort 30080 of default/web answers on",
         ),
         (
             [WEB, PODS],
