@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from kuberouter_py.model import values
 from kuberouter_py.model.cluster import Cidr
-from kuberouter_py.model.names import RUN_DIR
+from kuberouter_py.model.names import RUN_DIR, VIP_LINK
 from kuberouter_py.model.values import Kind
 
 ENVIRONMENT_PREFIX = "KUBEROUTER_"
@@ -142,10 +142,16 @@ class Config:
         group=SERVICES,
     )
     nodeport_bindon_all_ip: bool = _option(values.BOOL, False, "the same as --nodeport-addresses=all", group=SERVICES)
+    vip_link: str = _option(
+        values.OWN_LINK_NAME,
+        VIP_LINK,
+        "the link that Service addresses are bound on, made and held by the agent alone; Calico looks for kube-ipvs0",
+        group=SERVICES,
+    )
     vip_binding: str = _option(
         values.choice("address", "route"),
         "address",
-        "what makes the kernel accept a Service address: an address on kube-dummy-if and its route, or the route alone "
+        "what makes the kernel accept a Service address: an address on --vip-link and its route, or the route alone "
         "(scales to tens of thousands)",
         group=SERVICES,
     )

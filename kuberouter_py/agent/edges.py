@@ -58,9 +58,11 @@ class ServicesEdges:
         self.members = Members(SERVICES_SETS)
         self.chains = Chains(SERVICES_CHAINS, cast(Any, config.iptables_backend))
         self.route_socket = Batch(NETLINK_ROUTE, strict=True)
-        self.links = Links(self.route_socket, (VIP_LINK,))
-        self.routes = Routes(self.route_socket, (VIP_LINK,))
-        self.addresses = Addresses(self.route_socket, (VIP_LINK,), self.routes.write_again)
+        self._vip_link = config.vip_link
+        self.vip_links = (config.vip_link, VIP_LINK)  # the default one is ours whatever the flag says
+        self.links = Links(self.route_socket, self.vip_links)
+        self.routes = Routes(self.route_socket, self.vip_links)
+        self.addresses = Addresses(self.route_socket, self.vip_links, self.routes.write_again)
         self.bridge_ports = BridgePorts(self.route_socket)
         self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs, self._marked)
         self.health_checks = HealthChecks(proxy_healthy)
@@ -96,7 +98,7 @@ class ServicesEdges:
             for key in keys
         ]
         named = {member.entry for member in self.members.holds(members)}
-        ours = find_link(self.route_socket, VIP_LINK)
+        ours = find_link(self.route_socket, self._vip_link)
         found = []
         for key, member in zip(keys, members, strict=True):
             route = lookup(self.route_socket, key.address) if ours and member.entry not in named else None

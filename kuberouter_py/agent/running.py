@@ -25,7 +25,6 @@ from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
 from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
 from kuberouter_py.kernel.monitor import PORT_NEWS, VIP_LINK_NEWS, Monitor
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.names import VIP_LINK
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.observe.log import configure
 from kuberouter_py.ports import EdgeError
@@ -92,7 +91,9 @@ class Agent:
             clock=time.monotonic,
             beat=self._beat,
         )
-        self._monitor = Monitor((VIP_LINK,), self._kernel_news, self._edges.port_ids, self._edges.addresses.holds)
+        self._monitor = Monitor(
+            self._edges.vip_links, self._kernel_news, self._edges.port_ids, self._edges.addresses.holds
+        )
 
     # -- from start to end -------------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from kuberouter_py.kernel import rtnetlink
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch, NetlinkError, error_text
 from kuberouter_py.kernel.rtnetlink import IFF_PROMISC, IFF_UP, RTPROT_KERNEL, LinkMessage
 from kuberouter_py.model.kernel import Address, Link, LinkState, address_text
+from kuberouter_py.model.names import is_vip_link
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused
 
 _SIOCGIFADDR = 0x8915
@@ -57,6 +58,7 @@ def link_states(batch: Batch) -> list[LinkState]:
             master=names.get(link.master, ""),
             addresses=tuple(addresses.get(link.index, ())),
             promiscuous=bool(link.flags & IFF_PROMISC),
+            alias=link.alias,
         )
         for link in sorted(found, key=lambda link: link.index)
     ]
@@ -67,8 +69,47 @@ def link_holding(links: Iterable[LinkState], address: bytes) -> LinkState | None
     return next((link for link in links if any(held == address for held, _ in link.addresses)), None)
 
 
+class VipLinks:
+    """Which links are ours to bind VIPs on: see names.is_vip_link."""
+
+    def __init__(self, batch: Batch, names: Sequence[str]) -> None:
+        """names: those that make a dummy link ours by themselves."""
+        self._batch = batch
+        self.names = tuple(names)
+        self._seen: tuple[str, ...] = ()
+
+    def all(self) -> list[LinkMessage]:
+        """Those that are there. Raises EdgeError."""
+        found = [rtnetlink.read_link(payload) for payload in self._batch.dump(rtnetlink.all_links())]
+        ours = [link for link in found if self.has(link)]
+        self._seen = tuple(link.name for link in ours)
+        return ours
+
+    def has(self, link: LinkMessage) -> bool:
+        return is_vip_link(link.name, link.kind, link.alias, self.names)
+
+    def find(self, name: str) -> LinkMessage | None:
+        """The link by that name if it is there and ours. Raises EdgeError."""
+        found = find_link(self._batch, name)
+        return found if found is not None and self.has(found) else None
+
+    def indexes(self, names: Iterable[str]) -> dict[str, int]:
+        """Of these, and of those that the last look at all of them found. Raises EdgeError."""
+        found = map(self.find, dict.fromkeys((*names, *self._seen)))
+        return {link.name: link.index for link in found if link is not None}
+
+    def lacks(self, name: str) -> str:
+        """Why find(name) finds none."""
+        there = find_link(self._batch, name)
+        return f"link {name} is not there" if there is None else f"link {name} is not ours, but {_described(there)}"
+
+
+def _described(link: LinkMessage) -> str:
+    return f"of kind {link.kind or 'hardware'}"
+
+
 class Links:
-    """Table[str, Link]: the links with one of our fixed names. One of another kind by that name is foreign, and is left
+    """Table[str, Link]: links of ours (VipLinks). One of another kind by one of our names is foreign, and is left
     alone.
     """
 
@@ -76,16 +117,12 @@ class Links:
 
     def __init__(self, batch: Batch, names: Sequence[str]) -> None:
         self._batch = batch
-        self._names = tuple(names)
+        self._links = VipLinks(batch, names)
 
     def read(self) -> Actual[str, Link]:
-        actual: Actual[str, Link] = Actual({})
-        for name in self._names:
-            found = find_link(self._batch, name)
-            if found is not None:
-                side = actual.ours if found.kind == "dummy" else actual.foreign
-                side[name] = Link(found.kind, bool(found.flags & IFF_UP))
-        return actual
+        ours = {link.name: _link(link) for link in self._links.all()}
+        others = {name: find_link(self._batch, name) for name in self._links.names if name not in ours}
+        return Actual(ours, {name: _link(found) for name, found in others.items() if found is not None})
 
     def apply(self, plan: Plan[str, Link]) -> dict[str, Refused]:
         wanted: dict[str, Link | None] = {**plan.add, **{key: new for key, (_old, new) in plan.change.items()}}
@@ -101,19 +138,20 @@ class Links:
         return refused
 
     def _apply_one(self, name: str, link: Link | None) -> Refused | None:
-        if name not in self._names:
-            return Refused(f"link {name} is not one of ours")
         found = find_link(self._batch, name)
-        if found is not None and found.kind != (link.kind if link else "dummy"):
-            return Refused(f"link {name} is there already, and of kind {found.kind or 'hardware'}") if link else None
+        if found is not None and not self._links.has(found):
+            return Refused(f"link {name} is there already, and {_described(found)}") if link else None
         if link is None:
             messages = [rtnetlink.delete_link(found.index)] if found else []
         elif found is None:
-            messages = [rtnetlink.new_link(name, link.kind, link.up)]
-        elif bool(found.flags & IFF_UP) != link.up:
-            messages = [rtnetlink.set_up(found.index, link.up)]
+            if name not in self._links.names:
+                return Refused(f"link {name} is not one of ours")
+            # In two messages: the kernel takes no alias where it makes a link.
+            messages = [rtnetlink.new_link(name, link.kind, link.up), rtnetlink.describe(name, link.alias)]
         else:
-            messages = []
+            messages = [rtnetlink.describe(name, link.alias)] if found.alias != link.alias else []
+            if bool(found.flags & IFF_UP) != link.up:
+                messages.append(rtnetlink.set_up(found.index, link.up))
         failed = self._batch.send(messages)
         number = next(iter(failed.values()), 0)
         if not number or (link is None and number == errno.ENODEV):
@@ -121,6 +159,10 @@ class Links:
         missing = number in (errno.EOPNOTSUPP, errno.EPERM)
         hint = "; on the host, try: modprobe dummy" if number == errno.EOPNOTSUPP else ""
         return Refused(f"link {name}: {error_text(number)}{hint}", missing)
+
+
+def _link(found: LinkMessage) -> Link:
+    return Link(found.kind, bool(found.flags & IFF_UP), found.alias)
 
 
 class Addresses:
@@ -133,11 +175,11 @@ class Addresses:
     name = "addresses"
 
     def __init__(
-        self, batch: Batch, links: Sequence[str], routes_lost: Callable[[str], None] = lambda link: None
+        self, batch: Batch, names: Sequence[str], routes_lost: Callable[[str], None] = lambda link: None
     ) -> None:
         self._batch = batch
         self._listing = Batch(NETLINK_ROUTE, strict=True)  # of parts(), whose dump goes on while the other one writes
-        self._links = tuple(links)
+        self._links = VipLinks(batch, names)
         self._routes_lost = routes_lost
         self._lock = threading.Lock()
         self._held: set[bytes] = set()
@@ -151,24 +193,18 @@ class Addresses:
     def read(self) -> Actual[Address, None]:
         ours: dict[Address, None] = {}
         with self._lock:  # what is written meanwhile would be missing in `held`
-            for name in self._links:
-                link = find_link(self._batch, name)
-                if link is None:
-                    continue
+            for link in self._links.all():
                 answers = self._batch.dump(rtnetlink.all_addresses(link.index))
-                ours.update(dict.fromkeys(_ours(answers, name, link.index)))
+                ours.update(dict.fromkeys(_ours(answers, link.name, link.index)))
             self._held = {key.address for key in ours}
         return Actual(ours)
 
     def parts(self, known: Sequence[Address]) -> Iterator[Part[Address, None]]:
         """A few hundred addresses at a time. See SlicedTable."""
         unseen = set(known)
-        for name in self._links:
-            link = find_link(self._batch, name)
-            if link is None:
-                continue
+        for link in self._links.all():
             for page in self._listing.pages(rtnetlink.all_addresses(link.index)):
-                found = dict.fromkeys(_ours(page, name, link.index))
+                found = dict.fromkeys(_ours(page, link.name, link.index))
                 unseen.difference_update(found)
                 yield Part(found)
         gone = tuple(unseen)
@@ -188,11 +224,9 @@ class Addresses:
         return refused
 
     def _apply_link(self, name: str, adds: Sequence[Address], removes: Sequence[Address]) -> dict[Address, Refused]:
-        if name not in self._links:
-            return dict.fromkeys([*adds, *removes], Refused(f"link {name} is not one of ours"))
-        link = find_link(self._batch, name)
+        link = self._links.find(name)
         if link is None:
-            return dict.fromkeys(adds, Refused(f"link {name} is not there"))
+            return dict.fromkeys(adds, Refused(self._links.lacks(name)))
         refused = self._add(link, adds)
         self._held.difference_update(key.address for key in removes)
         failed = self._batch.send([rtnetlink.delete_address(link.index, key.address) for key in removes])

@@ -19,6 +19,7 @@ from typing import Final
 
 from kuberouter_py.kernel import netlink, rtnetlink
 from kuberouter_py.kernel.rtnetlink import AF_BRIDGE, IFF_PROMISC, IFF_UP, LinkMessage
+from kuberouter_py.model.names import is_vip_link
 from kuberouter_py.ports import Busy, EdgeError, Unavailable
 
 VIP_LINK_NEWS: Final = "vip link"  # our link, an address on it or a route by way of it
@@ -38,9 +39,9 @@ class Monitor:
     """One thread's work: open() (or run()) begins to listen, run() calls on_news until stop().
 
     on_news: called from run's thread with the kinds of news, at most every 50 ms. Where announcements were lost
-    (ENOBUFS) it is called with EVERYTHING. vip_links: names of our links. own_ports: port ids of this process's
-    sockets. holds: whether an address is on our links as far as we know (Addresses.holds): the kernel announces IPv6
-    addresses without a port id.
+    (ENOBUFS) it is called with EVERYTHING. vip_links: names of our links (see names.is_vip_link). own_ports: port ids
+    of this process's sockets. holds: whether an address is on our links as far as we know (Addresses.holds): the
+    kernel announces IPv6 addresses without a port id.
     """
 
     def __init__(
@@ -141,7 +142,10 @@ class Monitor:
 
     def _is_vip_link(self, index: int) -> bool:
         link = self._links.get(index)
-        return link is not None and link.name in self._vip_links
+        return link is not None and self._is_ours(link)
+
+    def _is_ours(self, link: LinkMessage) -> bool:
+        return is_vip_link(link.name, link.kind, link.alias, self._vip_links)
 
     def _hear(self) -> set[str]:
         """Everything that has arrived."""
@@ -187,7 +191,7 @@ class Monitor:
         before = self._links.pop(link.index, None)
         if new:
             self._links[link.index] = link
-        if link.name in self._vip_links or (before is not None and before.name in self._vip_links):
+        if self._is_ours(link) or (before is not None and self._is_ours(before)):
             same = new and before is not None and before.name == link.name and not (before.flags ^ link.flags) & IFF_UP
             return "" if same else VIP_LINK_NEWS
         if new and before is not None and (before.flags ^ link.flags) & IFF_PROMISC and link.kind == "bridge":

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.kernel import rtnetlink
-from kuberouter_py.kernel.links import LOOKUPS, find_link, lookup
+from kuberouter_py.kernel.links import LOOKUPS, VipLinks, lookup
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
 from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL, RTPROT_KERNEL, RouteMessage
 from kuberouter_py.model import names
@@ -31,22 +31,19 @@ class Routes:
 
     name = "routes"
 
-    def __init__(self, batch: Batch, links: Sequence[str]) -> None:
+    def __init__(self, batch: Batch, names: Sequence[str]) -> None:
         self._batch = batch
         self._listing = Batch(NETLINK_ROUTE, strict=True)  # of parts(), whose dump goes on while the other one writes
-        self._links = tuple(links)
+        self._links = VipLinks(batch, names)
         self._lock = threading.Lock()
         self._held: dict[bytes, Route] = {}  # as last read and written; see write_again
 
     def read(self) -> Actual[bytes, Route]:
         with self._lock:
             actual: Actual[bytes, Route] = Actual({})
-            for name in self._links:
-                link = find_link(self._batch, name)
-                if link is None:
-                    continue
+            for link in self._links.all():
                 for family in (4, 6):
-                    self._read_link(name, link.index, family, actual)
+                    self._read_link(link.name, link.index, family, actual)
             self._held = dict(actual.ours)
             return actual
 
@@ -57,8 +54,8 @@ class Routes:
     def parts(self, known: Sequence[bytes]) -> Iterator[Part[bytes, Route]]:
         """A few hundred routes at a time. See SlicedTable."""
         whole: Actual[bytes, Route] = Actual({})
-        found = [(name, find_link(self._batch, name)) for name in self._links]
-        for name, link, family in [(name, link.index, family) for name, link in found if link for family in (4, 6)]:
+        links = self._links.all()
+        for name, link, family in [(link.name, link.index, family) for link in links for family in (4, 6)]:
             for page in self._listing.pages(rtnetlink.local_routes(family, link)):
                 yield _part(whole, [_sort(rtnetlink.read_route(payload), name, link, whole) for payload in page])
         gone = [address for address in known if address not in whole.ours and address not in whole.foreign]
@@ -69,7 +66,7 @@ class Routes:
         wanted = {**plan.add, **{key: new for key, (_old, new) in plan.change.items()}}
         with self._lock:
             try:
-                indexes = self._indexes([*wanted.values(), *plan.remove.values()])
+                indexes = self._links.indexes(route.link for route in [*wanted.values(), *plan.remove.values()])
                 refused = self._write(wanted, indexes)
                 refused.update(self._remove(plan.remove, indexes))
             except EdgeError as error:
@@ -85,26 +82,14 @@ class Routes:
         """
         with self._lock:
             lost = {key: route for key, route in self._held.items() if route.link == link and len(key) == 4}
-            found = find_link(self._batch, link) if lost else None
+            found = self._links.find(link) if lost else None
             if found is not None:
                 self._send_new(lost, {link: found.index}, NLM_F_CREATE | NLM_F_EXCL)
 
-    def _indexes(self, routes: Collection[Route]) -> dict[str, int]:
-        indexes = {}
-        for name in {route.link for route in routes} & set(self._links):
-            link = find_link(self._batch, name)
-            if link is not None:
-                indexes[name] = link.index
-        return indexes
-
     def _write(self, wanted: Mapping[bytes, Route], indexes: Mapping[str, int]) -> dict[bytes, Refused]:
-        refused = {
-            key: Refused(
-                f"link {route.link} is not there" if route.link in self._links else f"not our link: {route.link}"
-            )
-            for key, route in wanted.items()
-            if route.link not in indexes
-        }
+        missing = {route.link for route in wanted.values()} - indexes.keys()
+        lacking = {name: Refused(self._links.lacks(name)) for name in missing}
+        refused = {key: lacking[route.link] for key, route in wanted.items() if route.link in lacking}
         good = {key: route for key, route in wanted.items() if key not in refused}
         present = self._present(good)
         fresh: dict[bytes, Route] = {}

@@ -12,6 +12,8 @@ from enum import IntEnum
 from ipaddress import ip_address
 from typing import NamedTuple
 
+from kuberouter_py.model.names import VIP_LINK_ALIAS
+
 
 class Protocol(IntEnum):
     """IP protocol numbers of the three protocols a Service port can have (IANA)."""
@@ -127,10 +129,11 @@ class Rules(NamedTuple):
 
 
 class Link(NamedTuple):
-    """A link of ours. kind: "dummy"."""
+    """A link of ours. kind: "dummy". alias: what says so to a later process with another --vip-link."""
 
     kind: str
     up: bool = True
+    alias: str = VIP_LINK_ALIAS
 
 
 class Address(NamedTuple):
@@ -178,6 +181,7 @@ class LinkState(NamedTuple):
     master: str
     addresses: tuple[tuple[bytes, int], ...]
     promiscuous: bool = False
+    alias: str = ""
 
 
 def address_text(packed: bytes) -> str:

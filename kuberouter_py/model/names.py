@@ -8,10 +8,12 @@ shared on purpose.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 
 # Links (IFNAMSIZ: at most 15 characters).
-VIP_LINK = "kube-dummy-if"
+VIP_LINK = "kube-dummy-if"  # unless --vip-link says otherwise
+VIP_LINK_ALIAS = "kuberouter-py: addresses of Services"  # of whatever name: `ip link` shows it
 POD_BRIDGE = "kube-bridge"
 KUBE_PROXY_LINK = "kube-ipvs0"  # kube-proxy's, in IPVS mode
 
@@ -70,6 +72,13 @@ def balancing_number(mark: int) -> int:
 def is_balancing_mark(mark: int) -> bool:
     """Whether it is one of ours: so is then the virtual server on it, which has no address to be known by."""
     return mark & BALANCING_MASK == BALANCING_MARK
+
+
+def is_vip_link(name: str, kind: str, alias: str, names: Collection[str]) -> bool:
+    """Whether a link is ours: a dummy one with one of these names (--vip-link's, the default one, whoever made it), or
+    one that an agent with another --vip-link left behind. kube-proxy's kube-ipvs0 is not, unless the flag names it.
+    """
+    return kind == "dummy" and (name in names or alias == VIP_LINK_ALIAS)
 
 
 @cache

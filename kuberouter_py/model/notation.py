@@ -310,6 +310,7 @@ def _pod_address(verb: str) -> Callable[[PodAddress, None], Iterator[str]]:
 
 def _add_link(name: str, link: Link) -> Iterator[str]:
     yield f"ip link add {name} type {link.kind}"
+    yield _alias(name, link)
     if link.up:
         yield f"ip link set {name} up"
 
@@ -318,8 +319,15 @@ def _change_link(name: str, old: Link, new: Link) -> Iterator[str]:
     if old.kind != new.kind:
         yield f"ip link del {name}"
         yield from _add_link(name, new)
-    else:
+        return
+    if old.alias != new.alias:
+        yield _alias(name, new)
+    if old.up != new.up:
         yield f"ip link set {name} {'up' if new.up else 'down'}"
+
+
+def _alias(name: str, link: Link) -> str:
+    return f'ip link set {name} alias "{link.alias}"'
 
 
 def _remove_link(name: str, _link: Link) -> Iterator[str]:

@@ -239,7 +239,7 @@ def _check_socket_path(text: str) -> None:
         raise ValueError(f'"{text}" is not an absolute path of at most 107 bytes')
 
 
-def _required(kind: Kind[str], check: Callable[[str], None]) -> Kind[str]:
+def _required(kind: Kind[str], check: Callable[[str], None] = lambda text: None) -> Kind[str]:
     def parse(text: str) -> str:
         if not text:
             raise ValueError("needs a value")
@@ -269,6 +269,7 @@ COUNT = _number("a number", 0, 2**31 - 1)
 VERBOSITY = _number("a verbosity", 0, 10)
 NODE_NAME = checked(TEXT, _check_node_name, metavar="NAME")
 LINK_NAME = checked(TEXT, _check_link_name, metavar="NAME")
+OWN_LINK_NAME = _required(LINK_NAME)
 URL = checked(TEXT, _check_url, metavar="URL")
 URL_PATH = _required(replace(TEXT, metavar="PATH"), _check_url_path)
 DIRECTORY = _required(replace(TEXT, metavar="DIR"), _check_absolute)

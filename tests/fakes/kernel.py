@@ -229,6 +229,7 @@ class FakeKernel:
                 link.up,
                 "",
                 tuple((key.address, 8 * len(key.address)) for key in self.addresses if key.link == name),
+                alias=link.alias,
             )
             for number, (name, link) in enumerate(self.links.items())
         ]

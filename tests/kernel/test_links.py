@@ -58,11 +58,26 @@ class TestLinks:
         links = Links(batch, [LINK])
         settle(links, {LINK: Link("dummy")})
         assert links.read().ours.keys() == {LINK}
-        assert links.apply(Plan(add={"other": Link("dummy")}, remove={"eth9": Link("dummy")})).keys() == {
-            "other", "eth9",
-        }  # fmt: skip
+        refused = links.apply(Plan(add={"other": Link("dummy"), "eth9": Link("dummy")}))
+        assert refused.keys() == {"other", "eth9"}
+        assert links.apply(Plan(remove={"other": Link("dummy"), "eth9": Link("dummy")})) == {}
         settle(links, {})
         assert find_link(batch, "other") is not None
+
+    def test_known_again_by_its_alias_whatever_the_flag_says_now(self, batch: Batch) -> None:
+        sh("ip link add kube-ipvs0 type dummy")  # kube-proxy's
+        settle(Links(batch, ["svc0", LINK]), {"svc0": Link("dummy")})
+        links = Links(batch, [LINK])
+        assert links.read().ours == {"svc0": Link("dummy")}
+        settle(links, {LINK: Link("dummy")})
+        assert find_link(batch, "svc0") is None and find_link(batch, "kube-ipvs0") is not None
+
+    def test_one_that_the_flag_names_is_adopted_and_gets_the_alias(self, batch: Batch) -> None:
+        sh("ip link add kube-ipvs0 type dummy")
+        settle(Links(batch, ["kube-ipvs0", LINK]), {"kube-ipvs0": Link("dummy")})
+        assert "alias kuberouter-py" in sh("ip link show kube-ipvs0")
+        settle(Links(batch, [LINK]), {})
+        assert find_link(batch, "kube-ipvs0") is None
 
     def test_one_of_another_kind_by_our_name_is_left_alone(self, batch: Batch) -> None:
         sh(f"ip link add {LINK} type bridge")
@@ -112,6 +127,14 @@ class TestAddresses:
         settle(addresses, {})
         assert addresses_by_ip("other") == {"10.96.0.1/32"}
         assert addresses_by_ip() == {"192.0.2.1/24"}
+
+    def test_nothing_is_bound_on_a_link_that_is_no_dummy(self, batch: Batch) -> None:
+        sh("ip link add br0 type bridge; ip address add 192.0.2.1/32 dev br0")
+        addresses = Addresses(batch, ["br0"])
+        assert addresses.read().ours == {}
+        refused = bring(addresses, {Address("br0", packed("10.96.0.1")): None})
+        assert [reason.reason for reason in refused.values()] == ["link br0 is not ours, but of kind bridge"]
+        assert addresses_by_ip("br0") == {"192.0.2.1/32"}
 
     def test_refused_without_the_link_or_the_family(self, batch: Batch) -> None:
         addresses = Addresses(batch, [LINK])

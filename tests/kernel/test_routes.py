@@ -148,6 +148,29 @@ def test_healed_after_the_link_went_down_and_up(batch: Batch, routes: Routes, ad
     assert_right(4, 6)
 
 
+@pytest.mark.parametrize("many", [False, True])
+@by_family
+def test_moves_to_another_link_of_ours(batch: Batch, family: int, many: bool) -> None:
+    """Where --vip-link changed: the new route takes the old one's place before the old link goes."""
+    sh(f"""ip link add {LINK} type dummy; ip link set {LINK} up; ip link add up0 type dummy; ip link set up0 up
+           ip address add {NODE[4]}/24 dev up0; ip address add {NODE[6]}/64 dev up0 nodad
+           ip link add svc0 type dummy; ip link set svc0 up""")
+    source = packed(NODE[family])
+    vips = [packed(VIPS[family][0])[:-2] + (1000 + number).to_bytes(2, "big") for number in range(200 if many else 1)]
+    addresses, routes = Addresses(batch, ["svc0", LINK]), Routes(batch, ["svc0", LINK])
+    settle(addresses, {Address(LINK, vip): None for vip in vips})
+    settle(routes, {vip: Route(LINK, source) for vip in vips})
+    assert addresses.apply(Plan(add={Address("svc0", vip): None for vip in vips})) == {}
+    moved = {vip: Route("svc0", source) for vip in vips}
+    assert difference(routes, moved).change.keys() == set(vips)
+    settle(routes, moved)
+    shown = sh(f"ip -{family} route show table local dev {LINK}")
+    assert "proto 158" not in shown
+    sh(f"ip link delete {LINK}")
+    settle(routes, moved)
+    assert sh(f"ip -{family} route show table local dev svc0").count(f"src {NODE[family]}") == len(vips)
+
+
 @pytest.mark.parametrize("count", [1, 200])
 @by_family
 def test_an_address_of_another_link_keeps_its_route(routes: Routes, family: int, count: int) -> None:

@@ -107,15 +107,27 @@ class ServicesController:
             self._unseen = ""
             self._begun = True
             news = self._decide(keys | {NODE}, dirty)
+            self._leave_links(dirty)
             outcome = self._reconciler.write(dirty)
-            # The link exists now, and with it sysctls of its own; and a route may have gone with an address (where
-            # --vip-binding changed).
-            removed = outcome.tables.get("addresses", TableCounts()).removed
-            dirty = self._reconciler.read(("routes",)) if removed else {name: set() for name in self._table_names}
+            # The link exists now, and with it sysctls of its own; and routes may have gone with an address (where
+            # --vip-binding changed) or a link (where --vip-link did).
+            removed = any(outcome.tables.get(name, TableCounts()).removed for name in (LINKS, ADDRESSES))
+            dirty = self._reconciler.read((ADDRESSES, ROUTES)) if removed else self._nothing_dirty()
             for name, found in self._reconciler.claim({NODE: self._node_share()}).items():
                 dirty[name] |= found
             outcome = _merged(outcome, self._reconciler.write(dirty))
         return self._report(started, len(keys), outcome, news, full=True)
+
+    def _leave_links(self, dirty: dict[str, set[Any]]) -> None:
+        """What is still bound on a link that goes goes with it, after all else: one by one, the kernel would walk the
+        link's list for each.
+        """
+        wanted = self._reconciler.wanted(LINKS)
+        gone = {name for name in dirty[LINKS] if name not in wanted}
+        dirty[ADDRESSES] = {key for key in dirty[ADDRESSES] if key.link not in gone}
+
+    def _nothing_dirty(self) -> dict[str, set[Any]]:
+        return {name: set() for name in self._table_names}
 
     def sync(self, keys: Collection[Hashable]) -> bool:
         if not self._begun:  # the first sync looks at every key
@@ -126,7 +138,7 @@ class ServicesController:
             if NODE in wanted:
                 wanted |= self._node_changed()
             self._backlog -= wanted
-            dirty: dict[str, set[Any]] = {name: set() for name in self._table_names}
+            dirty = self._nothing_dirty()
             news = self._decide(wanted, dirty)
             outcome = self._reconciler.write(dirty)
             if self._unseen:
@@ -228,6 +240,7 @@ class ServicesController:
         dirty = self._reconciler.read()
         self._look_at_node()
         self._decide({*self._cluster.service_keys(), NODE}, dirty)
+        self._leave_links(dirty)
         dirty[SYSCTLS] = {key for key in dirty[SYSCTLS] if self._node_facts.can_set_sysctl(key)}
         dirty[HEALTH_CHECKS] = set()
         return self._reconciler.plans(dirty)

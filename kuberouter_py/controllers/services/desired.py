@@ -36,7 +36,7 @@ from kuberouter_py.model.kernel import (
     address_text,
     family_of,
 )
-from kuberouter_py.model.names import VIP_LINK, services_set
+from kuberouter_py.model.names import services_set
 from kuberouter_py.model.report import Note
 
 SERVERS, MEMBERS, ADDRESSES, ROUTES = "virtual servers", "set members", "addresses", "routes"
@@ -250,15 +250,15 @@ def _frontend_items(key: VirtualServerKey, frontend: Frontend, local: bool, view
     if frontend.vip:
         items.append(Item(MEMBERS, SetMember(services_set("vips", family), SetEntry(key.address)), None))
         if config.vip_binding == "address":
-            items.append(Item(ADDRESSES, Address(VIP_LINK, key.address), None))
-        items.append(Item(ROUTES, key.address, _route(route_source(view, family))))
+            items.append(Item(ADDRESSES, Address(config.vip_link, key.address), None))
+        items.append(Item(ROUTES, key.address, _route(config.vip_link, route_source(view, family))))
     return tuple(items)
 
 
 @lru_cache(maxsize=16)
-def _route(source: bytes) -> Route:
+def _route(link: str, source: bytes) -> Route:
     """One object for all VIPs."""
-    return Route(VIP_LINK, source)
+    return Route(link, source)
 
 
 def route_source(view: NodeView, family: int) -> bytes:

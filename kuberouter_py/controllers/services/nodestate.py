@@ -10,7 +10,6 @@ from kuberouter_py.controllers.reconcile import Item, Share
 from kuberouter_py.controllers.services.chains import chains, sets
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Link, LinkState
-from kuberouter_py.model.names import VIP_LINK
 
 SYSCTLS, SETS, CHAINS, LINKS, BRIDGE_PORTS = "sysctls", "ipsets", "iptables", "links", "bridge ports"
 
@@ -29,7 +28,7 @@ def node_share(config: Config, view: NodeView, links: Sequence[LinkState], kerne
     for family in view.families:
         items += [Item(SETS, name, header) for name, header in sets(family)]
         items += [Item(CHAINS, chain, rules) for chain, rules in chains(config, view, family)]
-    items.append(Item(LINKS, VIP_LINK, Link("dummy", up=True)))
+    items.append(Item(LINKS, config.vip_link, Link("dummy", up=True)))
     items += [Item(BRIDGE_PORTS, port, True) for port in _hairpin_ports(view, links)]
     return Share((), {"node": tuple(items)})
 
@@ -58,7 +57,7 @@ def _sysctls(config: Config, view: NodeView, kernel: Kernel) -> Iterator[tuple[s
         yield "net/ipv4/conf/all/arp_announce", "2"
     # Strict reverse path filtering drops answers that IPVS sends another way; loose keeps martians out (1 -> 2, never
     # 0).
-    for link in ("all", VIP_LINK, *view.bridges, *view.uplinks):
+    for link in ("all", config.vip_link, *view.bridges, *view.uplinks):
         key = f"net/ipv4/conf/{link}/rp_filter"
         if kernel.before_us(key) == "1":
             yield key, "2"

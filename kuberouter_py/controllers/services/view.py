@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from kuberouter_py.config import Config
 from kuberouter_py.model.cluster import Cidr, Node
 from kuberouter_py.model.kernel import LinkState, family_of
-from kuberouter_py.model.names import KUBE_PROXY_LINK, POD_BRIDGE, VIP_LINK
+from kuberouter_py.model.names import KUBE_PROXY_LINK, POD_BRIDGE, VIP_LINK, is_vip_link
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -71,7 +71,7 @@ def node_view(
     others: the other nodes. before: the view until now. A Node that loses an address for a moment (kubelet or the cloud
     provider restarts) keeps it for as long as a link has it, and the family until the Node object goes.
     """
-    local = _local(links)
+    local = _local(config, links)
     said = _addresses_of(node) if node else _guessed(links)
     known = before.told if before and node else frozenset()
     kept = [before.primary[family] for family in known if before.primary.get(family) in local] if before else []
@@ -105,10 +105,15 @@ def node_view(
     )
 
 
-def _local(links: Sequence[LinkState]) -> dict[bytes, str]:
+def _local(config: Config, links: Sequence[LinkState]) -> dict[bytes, str]:
     """Where two links have one address, another proxy's is the one that counts less."""
-    last_counts = sorted(links, key=lambda link: link.name != KUBE_PROXY_LINK)
-    return {address: link.name for link in last_counts if link.name != VIP_LINK for address, _ in link.addresses}
+    others = [link for link in links if not _is_ours(config, link)]
+    others.sort(key=lambda link: link.name != KUBE_PROXY_LINK)
+    return {address: link.name for link in others for address, _ in link.addresses}
+
+
+def _is_ours(config: Config, link: LinkState) -> bool:
+    return is_vip_link(link.name, link.kind, link.alias, (config.vip_link, VIP_LINK))
 
 
 def _addresses_of(node: Node) -> list[bytes]:
@@ -157,7 +162,7 @@ def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Seq
     held = [
         (address, link)
         for link in links
-        if link.name not in (VIP_LINK, KUBE_PROXY_LINK)
+        if not _is_ours(config, link) and link.name != KUBE_PROXY_LINK
         for address, _ in link.addresses
         if not is_link_local(address) and address != _LOOPBACK6
     ]

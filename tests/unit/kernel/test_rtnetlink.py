@@ -98,6 +98,9 @@ def test_links() -> None:
     assert (made["flags"], made["change"]) == (1, 1)
     assert made.get_attr("IFLA_IFNAME") == "kube-dummy-if"
     assert made.get_nested("IFLA_LINKINFO", "IFLA_INFO_KIND") == "dummy"
+    named = decoded(ifinfmsg, rtnetlink.describe("kube-dummy-if", "ours"))
+    assert (named["header"]["type"], named["index"]) == (rtnetlink.RTM_SETLINK, 0)
+    assert (named.get_attr("IFLA_IFNAME"), named.get_attr("IFLA_IFALIAS")) == ("kube-dummy-if", "ours")
     port = decoded(ifinfmsg, rtnetlink.set_hairpin(LINK, True))
     assert (port["header"]["type"], port["family"], port["index"]) == (rtnetlink.RTM_SETLINK, 7, LINK)
     assert port.get_nested("IFLA_PROTINFO", "IFLA_BRPORT_MODE") == 1
@@ -108,9 +111,10 @@ def test_a_link_read() -> None:
         ifinfmsg, {"type": 16}, {"family": 7, "index": LINK, "flags": 0x101, "change": 0},
         ("IFLA_IFNAME", "port0"), ("IFLA_MASTER", 3), ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth")]}),
         ("IFLA_PROTINFO", {"attrs": [("IFLA_BRPORT_STATE", 3), ("IFLA_BRPORT_MODE", 1)]}),
+        ("IFLA_IFALIAS", "to pod web-1"),
     )  # fmt: skip
-    link = rtnetlink.read_link(memoryview(data)[16:])
-    assert link == rtnetlink.LinkMessage(7, LINK, "port0", "veth", 0x101, 3, True)
+    expected = rtnetlink.LinkMessage(7, LINK, "port0", "veth", 0x101, 3, True, "to pod web-1")
+    assert rtnetlink.read_link(memoryview(data)[16:]) == expected
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -204,13 +204,22 @@ def test_virtual_server_removed() -> None:
         (
             "links",
             Plan({"kube-dummy-if": Link("dummy")}),
-            ["ip link add kube-dummy-if type dummy", "ip link set kube-dummy-if up"],
+            [
+                "ip link add kube-dummy-if type dummy",
+                'ip link set kube-dummy-if alias "kuberouter-py: addresses of Services"',
+                "ip link set kube-dummy-if up",
+            ],
         ),
         ("links", Plan(change={"d": (Link("dummy", up=False), Link("dummy"))}), ["ip link set d up"]),
         (
             "links",
-            Plan(change={"d": (Link("bridge"), Link("dummy", up=False))}),
-            ["ip link del d", "ip link add d type dummy"],
+            Plan(change={"d": (Link("dummy", alias=""), Link("dummy", alias="ours"))}),
+            ['ip link set d alias "ours"'],
+        ),
+        (
+            "links",
+            Plan(change={"d": (Link("bridge"), Link("dummy", up=False, alias="ours"))}),
+            ["ip link del d", "ip link add d type dummy", 'ip link set d alias "ours"'],
         ),
         ("links", Plan(remove={"d": Link("dummy")}), ["ip link del d"]),
         ("bridge ports", Plan({"veth1": True}), ["bridge link set dev veth1 hairpin on"]),

@@ -154,6 +154,32 @@ def test_a_changed_binding_keeps_every_vip_reachable() -> None:
     assert routes(again) == {"10.96.0.10": "192.168.0.1"}
 
 
+def test_another_link_takes_every_vip_over_and_the_old_one_goes_last() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS)
+    agent.start()
+    agent.writes()
+    again = agent.restarted(Config(vip_link="svc0"))
+    assert notation.lines(again.controller.plan()) == [
+        "ip link add svc0 type dummy",
+        'ip link set svc0 alias "kuberouter-py: addresses of Services"',
+        "ip link set svc0 up",
+        "ip address add 10.96.0.10/32 dev svc0",
+        "ip route replace local 10.96.0.10 dev svc0 table local src 192.168.0.1",
+        "ip link del kube-dummy-if",
+    ]
+    again.start()
+    assert [(table, verb) for table, verb, _ in again.writes()] == [
+        ("links", "write"),
+        ("addresses", "write"),
+        ("routes", "write"),
+        ("links", "remove"),
+    ]
+    assert agent.kernel.links.keys() == {"svc0"}
+    assert agent.kernel.addresses == {Address("svc0", packed("10.96.0.10")): None}
+    assert agent.kernel.routes == {packed("10.96.0.10"): Route("svc0", packed("192.168.0.1"))}
+    assert again.controller.plan() == {}
+
+
 def test_plan_says_what_a_first_sync_would_do_and_does_nothing() -> None:
     agent = FakeAgent(N1, WEB, WEB_PODS)
     plans = agent.controller.plan()

@@ -46,6 +46,23 @@ def test_an_external_address_stands_in_for_a_missing_internal_one() -> None:
     assert primary(view(node("192.168.0.1", external=["203.0.113.1", "2001:db8::1"]))) == ["192.168.0.1", "2001:db8::1"]
 
 
+def test_an_address_on_a_link_of_ours_is_not_the_nodes_whatever_the_flag_said() -> None:
+    alias = "kuberouter-py: addresses of Services"
+    links = [
+        ETH0,
+        link("svc0", "10.96.0.1/32", kind="dummy"),
+        VIPS,
+        link("svc1", "10.96.0.2/32", kind="dummy")._replace(alias=alias),
+        link("svc2", "10.96.0.3/32", kind="bridge")._replace(alias=alias),
+        link("kube-ipvs0", "10.96.0.4/32", kind="dummy"),
+    ]
+    node4, proxys = packed("192.168.0.1"), packed("10.96.0.4")
+    local = view(node("192.168.0.1"), links, Config(vip_link="svc0")).local
+    assert {node4: "eth0", packed("10.96.0.3"): "svc2", proxys: "kube-ipvs0"}.items() <= local.items()
+    assert not {packed("10.96.0.1"), packed("10.96.0.2"), packed("10.96.0.10")} & local.keys()
+    assert proxys not in view(node("192.168.0.1"), links, Config(vip_link="kube-ipvs0")).local
+
+
 def test_without_a_node_object_the_links_say_who_we_are() -> None:
     links = [
         LOOPBACK,
