@@ -128,6 +128,19 @@ class Config:
         "time between two syncs at least: changes are gathered meanwhile; 0: a change never waits",
         group=SERVICES,
     )
+    ipvs_graceful_termination: bool = _option(
+        values.BOOL,
+        True,
+        "keep the connections of TCP endpoints that go, at weight 0, until they are gone or their time is over; off: "
+        "endpoints are removed at once",
+        group=SERVICES,
+    )
+    ipvs_graceful_period: float = _option(
+        values.DURATION,
+        30.0,
+        "how long a connection is kept so, where the pod does not say (deletionGracePeriodSeconds)",
+        group=SERVICES,
+    )
     ipvs_permit_all: bool = _option(
         values.BOOL, True, "guard Service addresses: only their own ports answer on them", group=SERVICES
     )

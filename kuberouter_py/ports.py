@@ -128,6 +128,9 @@ class NodeFacts(Protocol):
 
     def has_scheduler(self, name: str) -> bool: ...
 
+    def connections(self, servers: Sequence[Any]) -> Mapping[Any, Mapping[DestinationKey, int]]:
+        """Connections of each destination of these virtual servers, those that are about to end included."""
+
     def kernel_version(self) -> tuple[int, int]: ...
 
     def processors(self) -> int: ...

@@ -20,7 +20,7 @@ from kuberouter_py.kernel.looking import Looking
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls
-from kuberouter_py.model.kernel import LinkState, SetEntry, SetMember, VirtualServerKey, family_of
+from kuberouter_py.model.kernel import DestinationKey, LinkState, SetEntry, SetMember, VirtualServerKey, family_of
 from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
 from kuberouter_py.observe.healthchecks import HealthChecks
 from kuberouter_py.ports import Table
@@ -146,6 +146,13 @@ class Node:
             return command.could_load(f"ip_vs_{name}")
         command.load_modules((f"ip_vs_{name}",))
         return self._edges.servers.probe_scheduler(name)
+
+    def connections(self, servers: Sequence[Any]) -> Mapping[Any, Mapping[DestinationKey, int]]:
+        counters = self._edges.servers.connections(servers)
+        return {
+            server: {where: each.active + each.inactive for where, each in destinations.items()}
+            for server, destinations in counters.items()
+        }
 
     def kernel_version(self) -> tuple[int, int]:
         found = re.match(r"(\d+)\.(\d+)", platform.release())

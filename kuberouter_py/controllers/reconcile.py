@@ -33,10 +33,15 @@ Owner = Hashable
 
 
 class Share(NamedTuple):
-    """seniority: the smallest wins a claim (for a Service: creationTimestamp, namespace, name)."""
+    """seniority: the smallest wins a claim (for a Service: creationTimestamp, namespace, name).
+
+    draining: claims of it that are only kept for connections that go on. Such a claim is lost, for good, to whoever
+    else claims the key.
+    """
 
     seniority: tuple[Any, ...]
     units: Mapping[Any, Unit]
+    draining: frozenset[Any] = frozenset()
 
 
 NOTHING = Share((), {})
@@ -191,24 +196,33 @@ class Reconciler:
         self._shares: dict[Owner, Share] = {}
         self._claims: dict[Hashable, tuple[Owner, ...]] = {}
         self._contested: set[Hashable] = set()
+        self._heirs: set[Owner] = set()
 
     # -- what is wanted ----------------------------------------------------------------------------------------------
 
     def claim(self, shares: Mapping[Owner, Share]) -> dict[str, set[Any]]:
         """Replace these owners' shares; returns the keys per table whose wanted value may have changed."""
-        before: dict[Hashable, Unit] = {}
+        before: dict[Hashable, tuple[Owner | None, Unit]] = {}
         for owner, share in shares.items():
             old = self._shares.get(owner, NOTHING)
-            moved = old.seniority != share.seniority
+            moved = (old.seniority, old.draining) != (share.seniority, share.draining)
             for claim in old.units.keys() | share.units.keys():
                 if claim not in before and (moved or old.units.get(claim) != share.units.get(claim)):
-                    before[claim] = self._in_force(claim)
+                    before[claim] = self.owner_of(claim), self._in_force(claim)
         for owner, share in shares.items():
             self._replace(owner, share)
         dirty: dict[str, set[Any]] = {name: set() for name in self._order}
-        for claim, old_unit in before.items():
+        for claim, (old_owner, old_unit) in before.items():
             self._exchange(old_unit, self._in_force(claim), dirty)
+            owners = self._claims.get(claim, ())
+            if owners and (len(owners) > 1 or old_owner not in (None, owners[0])):
+                self._heirs.add(owners[0])
         return dirty
+
+    def heirs(self) -> set[Owner]:
+        """Owners that have prevailed over others, or come in their place, since this was asked last."""
+        heirs, self._heirs = self._heirs, set()
+        return heirs
 
     def _in_force(self, claim: Hashable) -> Unit:
         owners = self._claims.get(claim)
@@ -225,8 +239,17 @@ class Reconciler:
             owners = self._claims.get(claim, ())
             if owners == (owner,):
                 continue
-            everyone = {*owners, owner}
-            self._set_claim(claim, tuple(sorted(everyone, key=lambda one: self._shares[one].seniority)))
+            self._set_claim(claim, self._settled(claim, {*owners, owner}))
+
+    def _settled(self, claim: Hashable, owners: Collection[Owner]) -> tuple[Owner, ...]:
+        """The senior one first; those that only drain give the claim up where somebody else wants it."""
+        live = [one for one in owners if claim not in self._shares[one].draining]
+        if live:
+            for one in set(owners).difference(live):
+                share = self._shares.pop(one)
+                if units := {key: unit for key, unit in share.units.items() if key != claim}:
+                    self._shares[one] = share._replace(units=units)
+        return tuple(sorted(live or owners, key=lambda one: self._shares[one].seniority))
 
     def _set_claim(self, claim: Hashable, owners: tuple[Owner, ...]) -> None:
         if owners:
@@ -367,11 +390,15 @@ class Reconciler:
     def wanted(self, name: str) -> Mapping[Any, Any]:
         return self._states[name].wanted
 
-    def held(self, name: str) -> Mapping[Any, Any]:
+    def held(self, name: str) -> dict[Any, Any]:
         """What is there now: as read, and as written since."""
         return self._states[name].actual
 
-    def foreign(self, name: str) -> Mapping[Any, Any]:
+    def share(self, owner: Owner) -> Share:
+        """As it was claimed last."""
+        return self._shares.get(owner, NOTHING)
+
+    def foreign(self, name: str) -> dict[Any, Any]:
         return self._states[name].foreign
 
     def owners(self) -> Collection[Owner]:

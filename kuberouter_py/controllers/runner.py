@@ -35,6 +35,9 @@ class Controller(Protocol):
     def background(self) -> bool | None:
         """One slice of background work; None: there is none."""
 
+    def due(self) -> float | None:
+        """When background() wants to be called at the latest, by the runner's clock; None: it has no date."""
+
     def retry(self) -> bool:
         """After a failure: read again what cannot be believed, and write what is still missing."""
 
@@ -121,6 +124,8 @@ class Runner:
                 soonest = min(next_compare, now + HEARTBEAT)
                 if self._retry_at is not None:
                     soonest = min(soonest, self._retry_at)
+                if (due := self._controller.due()) is not None:
+                    soonest = min(soonest, due)
                 if self._keys:
                     soonest = min(soonest, last + self._min_interval)
                 if soonest <= now:

@@ -64,7 +64,7 @@ class ControllerStatus:
     syncs: int
     failures: int  # standing: keys refused now, tables unreadable now
     last_error: str
-    counts: Mapping[str, int]  # {"services": 12, "virtual servers": 30, "destinations": 100, "vips": 12}
+    counts: Mapping[str, int]  # {"services": 12, "virtual servers": 30, "destinations": 100, "draining": 1, "vips": 12}
     notes: tuple[Note, ...]
     refused: tuple[tuple[str, str], ...]  # (what in the tools' notation, reason)
     facts: Mapping[

@@ -69,18 +69,26 @@ class FakeAgent:
         return rung
 
     def start(self) -> bool:
-        return self.controller.first_sync()
+        return self.controller.first_sync() and self.look()
 
     def tell(self, *objects: SERVED) -> bool:
-        return self.controller.sync(self.put(*objects))
+        return self.controller.sync(self.put(*objects)) and self.look()
 
     def tell_gone(self, *objects: SERVED) -> bool:
-        return self.controller.sync(self.delete(*objects))
+        return self.controller.sync(self.delete(*objects)) and self.look()
 
     def rewire(self, *links: LinkState) -> bool:
         """The node's own links change, and the kernel's news rings."""
         self.kernel.others = list(links)
-        return self.controller.sync({NODE})
+        return self.controller.sync({NODE}) and self.look()
+
+    def look(self) -> bool:
+        """What the runner does right after a sync: the connections of what has just begun to drain are counted."""
+        done: list[bool] = []
+        while (due := self.controller.due()) is not None and due <= self.now:
+            done.append(self.controller.background() is not False)
+            assert len(done) < 1000, "looks without end"
+        return all(done)
 
     def drain(self) -> list[bool]:
         """Every slice of background work that there is."""

@@ -15,6 +15,7 @@ from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import (
     Address,
     Chain,
+    DestinationKey,
     IpSet,
     Link,
     LinkState,
@@ -107,6 +108,7 @@ class FakeKernel:
         self.members: dict[SetMember, int | None] = {}
         self.chains: dict[Chain, Rules] = {}
         self.servers: dict[ServerKey, VirtualServer] = {}
+        self.connections: dict[tuple[ServerKey, DestinationKey], int] = {}  # open ones; absent: none
         self.links: dict[str, Link] = {}
         self.addresses: dict[Address, None] = {}
         self.routes: dict[bytes, Route] = {}

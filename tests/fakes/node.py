@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from kuberouter_py.model.kernel import LinkState
+from kuberouter_py.model.kernel import DestinationKey, LinkState
 from kuberouter_py.ports import EdgeError
 from tests.fakes.kernel import FakeKernel
 
@@ -36,6 +37,14 @@ class FakeNode:
     def has_scheduler(self, name: str) -> bool:
         self.asked_schedulers.append(name)
         return name in self.schedulers
+
+    def connections(self, servers: Sequence[Any]) -> Mapping[Any, Mapping[DestinationKey, int]]:
+        if self.broken:
+            raise EdgeError(self.broken)
+        there = {key: self.kernel.servers[key].destinations for key in servers if key in self.kernel.servers}
+        return {
+            key: {each: self.kernel.connections.get((key, each), 0) for each in found} for key, found in there.items()
+        }
 
     def kernel_version(self) -> tuple[int, int]:
         return self.version

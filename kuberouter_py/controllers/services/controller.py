@@ -7,6 +7,7 @@ It leaves deciding to desired.py and nodestate.py, comparing to reconcile.py, ti
 from __future__ import annotations
 
 import threading
+from collections import ChainMap
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Sh
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
+from kuberouter_py.controllers.services.drain import Drains, left_behind
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.marks import Marks
@@ -32,8 +34,11 @@ from kuberouter_py.ports import Busy, EdgeError, NodeFacts, Plan, Refused, Servi
 
 T = TypeVar("T")
 NODE = ObjectKey("", "")  # the key that stands for the node itself
+# Whose share it is what an earlier process left of Services that have gone since; no object has such a name.
+LEFT_BEHIND = ObjectKey("", "(left behind)")
 ADDRESS_TAKEN, NOT_DECIDED = "AddressTaken", "NotDecided"
 PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
+A_LOOK = 50  # servers whose counters are read at a time: some 10 ms
 SLICE = 200  # keys decided at a time in the background: about 20 ms, so that a rung key need not wait longer
 
 
@@ -80,6 +85,9 @@ class ServicesController:
         self._addresses = AddressBook()
         self._refusals = Refusals(self.owner_of, self._addresses.holders, node_name)
         self._schedulers: dict[str, bool] = {DEFAULT: True}
+        self._drains = Drains(config.ipvs_graceful_period) if config.ipvs_graceful_termination else None
+        self._looking: list[Any] = []  # servers whose counters are still to be read
+        self._look_seconds = 0.0  # that this look has taken so far
         self._notes: dict[ObjectKey, tuple[Note, ...]] = {}
         self._losers: set[ObjectKey] = set()
         self._backlog: set[ObjectKey] = set()
@@ -106,7 +114,7 @@ class ServicesController:
                 return self._report(started, 0, Outcome(unread={"node": self._unseen}), (), full=False)
             self._unseen = ""
             self._begun = True
-            news = self._decide(keys | {NODE}, dirty)
+            news = self._decide_all(keys, dirty)
             self._leave_links(dirty)
             outcome = self._reconciler.write(dirty)
             # The link exists now, and with it sysctls of its own; and routes may have gone with an address (where
@@ -161,12 +169,21 @@ class ServicesController:
     def background(self) -> bool | None:
         if not self._begun:
             return None
+        due = self.due()
+        if due is not None and due <= self._clocks.monotonic():
+            return self._look_at_connections()
         if self._compare:
             return self._compare_part(self._compare[0])
         if self._backlog:
             part = {self._backlog.pop() for _ in range(min(SLICE, len(self._backlog)))}
             return self.sync(part)
         return None
+
+    def due(self) -> float | None:
+        """When to look at the connections of what drains."""
+        if self._looking:
+            return self._clocks.monotonic()
+        return self._drains.due() if self._drains else None
 
     def retry(self) -> bool:
         if not self._begun:
@@ -186,7 +203,8 @@ class ServicesController:
         if not self._lock.acquire(timeout=PATIENCE):
             return busy_status(self.name, self._history, more_facts)
         try:
-            numbers = table_counts(self._reconciler, self._services())
+            draining = self._drains.count() if self._drains else 0
+            numbers = table_counts(self._reconciler, self._services(), draining)
             said = {**facts(self._config, self._view), **more_facts}
             notes = [note for notes in self._notes.values() for note in notes]
             refused = [(*where, reason, self._refusals.owners(*where)) for where, reason in self._standing().items()]
@@ -228,7 +246,9 @@ class ServicesController:
         return owner if isinstance(owner, ObjectKey) else None
 
     def _services(self) -> int:
-        return sum(owner != NODE for owner in self._reconciler.owners())
+        """Those that are there; what only drains is none."""
+        shares = [self._reconciler.share(owner) for owner in self._reconciler.owners() if owner != NODE]
+        return sum(len(share.draining) < len(share.units) for share in shares)
 
     # -- called once, without a runner -------------------------------------------------------------------------------
 
@@ -239,7 +259,7 @@ class ServicesController:
         """
         dirty = self._reconciler.read()
         self._look_at_node()
-        self._decide({*self._cluster.service_keys(), NODE}, dirty)
+        self._decide_all(self._cluster.service_keys(), dirty)
         self._leave_links(dirty)
         dirty[SYSCTLS] = {key for key in dirty[SYSCTLS] if self._node_facts.can_set_sysctl(key)}
         dirty[HEALTH_CHECKS] = set()
@@ -303,6 +323,14 @@ class ServicesController:
 
     # -- deciding ----------------------------------------------------------------------------------------------------
 
+    def _decide_all(self, keys: Collection[ObjectKey], dirty: dict[str, set[Any]]) -> list[Note]:
+        """Every Service and the node; and what an earlier process left of Services that are gone drains."""
+        news = self._decide({*keys, NODE}, dirty)
+        held, wanted = self._reconciler.held, self._reconciler.wanted(SERVERS)
+        behind = left_behind(held(SERVERS), wanted, held(MEMBERS), held(ADDRESSES), held(ROUTES))
+        self._claim({LEFT_BEHIND: self._drained(LEFT_BEHIND, NOTHING, behind, gone=True)}, dirty)
+        return news
+
     def _decide(self, keys: set[ObjectKey], dirty: dict[str, set[Any]]) -> list[Note]:
         """Decide the keys anew, claim the result; adds what may differ to `dirty`, returns the notes that are new."""
         services = {key: self._cluster.service(key) for key in keys if key != NODE}
@@ -321,6 +349,12 @@ class ServicesController:
                 self._claim(shares, dirty)
                 shares.clear()
         self._claim(shares, dirty)
+        # Who takes over a server takes over what drains in it as well.
+        for heir in self._reconciler.heirs():
+            assert isinstance(heir, ObjectKey)
+            share, notes[heir] = self._share(heir, self._cluster.service(heir))
+            if share is not None:
+                self._claim({heir: share}, dirty)
         return self._new_notes(notes)
 
     def _claim(self, shares: Mapping[Hashable, Share], dirty: dict[str, set[Any]]) -> None:
@@ -329,16 +363,31 @@ class ServicesController:
 
     def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share | None, tuple[Note, ...]]:
         """None: as it was."""
+        before = self._reconciler.share(key)
         if service is None:
             self._marks.keep(key, ())
-            return NOTHING, ()
+            return self._drained(key, NOTHING, before, gone=True), ()
         slices = self._cluster.slices_of(key)
         try:
             with self._marks.deciding(key) as mark_of:
-                return decide(service, slices, self._view, self._config, self._addresses.is_cluster_ip, mark_of)
+                decided = decide(service, slices, self._view, self._config, self._addresses.is_cluster_ip, mark_of)
+            return self._drained(key, decided.share, before, gone=False), decided.notes
         except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
             message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
             return None, (Note("Service", key, NOT_DECIDED, message),)
+
+    def _drained(self, owner: ObjectKey, decided: Share, before: Share, *, gone: bool) -> Share:
+        if self._drains is None:
+            return decided
+        return self._drains.share(
+            owner,
+            decided,
+            before,
+            ChainMap(self._reconciler.held(SERVERS), self._reconciler.foreign(SERVERS)),
+            self._clocks.monotonic(),
+            gone=gone,
+            in_force=lambda claim: self._reconciler.owner_of(claim) in (None, owner),
+        )
 
     def _probe_schedulers(self, services: Iterable[Service]) -> None:
         for name in {scheduler_asked(service) for service in services} - self._schedulers.keys():
@@ -380,6 +429,30 @@ class ServicesController:
                 note = Note("Service", loser, ADDRESS_TAKEN, message, event=True)
                 lost[loser] = (*lost.get(loser, ()), note)
         return lost
+
+    def _look_at_connections(self) -> bool:
+        """One part of a look at what drains: where that is done, decide again."""
+        assert self._drains is not None
+        started = self._clocks.monotonic()
+        self._looking = self._looking or self._drains.to_look_at()
+        part, self._looking = self._looking[:A_LOOK], self._looking[A_LOOK:]
+        news: list[Note] = []
+        with self._lock:
+            try:
+                connections = self._node_facts.connections(part)
+            except EdgeError:  # the time ends it then
+                connections = {}
+            dirty: dict[str, set[Any]] = {name: set() for name in self._table_names}
+            keys = {key for key in self._drains.over(part, connections, started) if isinstance(key, ObjectKey)}
+            if keys:
+                news = self._decide(keys, dirty)
+            outcome = self._reconciler.write(dirty)
+        ended = self._clocks.monotonic()
+        self._look_seconds += ended - started
+        if not self._looking:
+            self._drains.looked(ended, self._look_seconds)
+            self._look_seconds = 0.0
+        return self._report(started, len(keys), outcome, news, full=False) if keys else True
 
     # -- comparing and reporting -------------------------------------------------------------------------------------
 

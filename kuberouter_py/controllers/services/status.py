@@ -42,13 +42,14 @@ class History:
             self.last_error = error
 
 
-def table_counts(reconciler: Reconciler, services: int) -> dict[str, int]:
+def table_counts(reconciler: Reconciler, services: int, draining: int) -> dict[str, int]:
     servers: Mapping[Any, VirtualServer] = reconciler.wanted(SERVERS)
     vips = {services_set("vips", family) for family in (4, 6)}
     return {
         "services": services,
         "virtual servers": len(servers),
         "destinations": sum(len(server.destinations) for server in servers.values()),
+        "draining": draining,
         "vips": sum(member.set in vips for member in reconciler.wanted(MEMBERS)),
     }
 

@@ -20,6 +20,7 @@ class Stage:
         self.beats = 0
         self.answers: dict[str, list[bool]] = {}
         self.slices: list[bool] = []
+        self.due_at: float | None = None  # when background() wants to be called
         self.cost = 0.0  # seconds that every call takes
         self.name = "stage"
         self.runner = Runner(self, period=period, min_interval=min_interval, clock=lambda: self.now, beat=self._beat)
@@ -65,6 +66,9 @@ class Stage:
 
     # -- the controller
 
+    def due(self) -> float | None:
+        return self.due_at
+
     def first_sync(self) -> bool:
         return self._called("first")
 
@@ -75,6 +79,9 @@ class Stage:
         self._called("compare", set(tables))
 
     def background(self) -> bool | None:
+        if self.due_at is not None and self.due_at <= self.now:
+            self.due_at = None
+            return self._called("due")
         if not self.slices:
             return None
         self._called("slice")
@@ -186,6 +193,14 @@ def test_rung_keys_pass_between_background_slices() -> None:
     assert names.count("slice") == 10
     assert 0 < names.index("sync") < len(names) - 5
     assert names[-1] == "slice"
+
+
+def test_a_date_of_the_controller_is_kept_and_nothing_turns_before_it() -> None:
+    stage = Stage()
+    stage.at(4.0, lambda: setattr(stage, "due_at", 7.5))
+    stage.ring(4.0, "a")
+    assert [time for time, _ in only(stage.run(until=20), "due")] == [7.5]
+    assert stage.beats < 10
 
 
 def test_slices_go_on_while_rung_keys_wait_for_their_interval() -> None:

@@ -35,7 +35,8 @@ def test_a_change_between_slices_is_served_at_once_and_not_undone() -> None:
     agent.drain()
     found = {address_text(to.address) for server in agent.kernel.servers.values() for to in server.destinations}
     assert found == {f"10.244.3.{number}" for number in range(10)}
-    assert [verb for table, verb, _ in agent.writes() if table == "virtual servers"] == ["write"] * 10
+    # The new destination beside the old one at weight 0, and then alone.
+    assert [verb for table, verb, _ in agent.writes() if table == "virtual servers"] == ["write"] * 20
 
 
 def test_a_service_that_goes_between_slices_stays_away() -> None:

@@ -208,6 +208,15 @@ def test_one_endpoint_is_one_write() -> None:
     agent = FakeAgent(N1, WEB, WEB_PODS, DNS, DNS_PODS)
     agent.start()
     agent.writes()
+    agent.tell(endpoint_slice("web", endpoint("10.244.1.2", "n1"), endpoint("10.244.2.3"), endpoint("10.244.2.4")))
+    assert agent.writes() == [("virtual servers", "write", tcp("10.96.0.10"))]
+    assert agent.reports[-1].keys == 1
+
+
+def test_an_endpoint_that_goes_is_two_writes_weight_zero_and_gone() -> None:
+    agent = FakeAgent(N1, WEB, WEB_PODS, DNS, DNS_PODS)
+    agent.start()
+    agent.writes()
     agent.tell(endpoint_slice("web", endpoint("10.244.2.3")))
     assert agent.writes() == [
         ("virtual servers", "write", tcp("10.96.0.10")),
@@ -219,6 +228,7 @@ def test_one_endpoint_is_one_write() -> None:
                 SetEntry(packed("10.244.1.2"), Protocol.TCP, 8080, packed("10.244.1.2")),
             ),
         ),
+        ("virtual servers", "write", tcp("10.96.0.10")),
     ]
     assert agent.reports[-1].keys == 1
 
@@ -229,7 +239,7 @@ def test_a_service_that_goes_takes_everything_along_in_reverse_order() -> None:
     fixed = {name: len(content) for name, content in FakeAgentState(N1).items()}
     agent.writes()
     agent.tell_gone(WEB, WEB_PODS)
-    order = list(dict.fromkeys(table for table, _, _ in agent.writes()))
+    order = list(dict.fromkeys(table for table, verb, _ in agent.writes() if verb == "remove"))
     assert order == ["routes", "addresses", "virtual servers", "set members"]
     assert {name: len(content) for name, content in agent.kernel.state().items()} == fixed
 
@@ -667,6 +677,7 @@ def test_a_service_that_cannot_be_decided_stays_as_it_was(monkeypatch: pytest.Mo
     assert messages(agent) == ["left as it was, it could not be decided: ZeroDivisionError: a fault"]
     monkeypatch.undo()
     agent.controller.sync({WEB.key})
+    agent.look()
     assert servers(agent)["10.96.0.10:80"] == ["10.244.9.9"]
     assert agent.notes() == []
 
@@ -681,7 +692,7 @@ def test_status_counts_what_is_served() -> None:
     agent.start()
     status = agent.controller.status({"iptables": "legacy"}, ["TCP 198.51.100.1:80 wlc"])
     assert status.synced
-    assert status.counts == {"services": 2, "virtual servers": 3, "destinations": 4, "vips": 2}
+    assert status.counts == {"services": 2, "virtual servers": 3, "destinations": 4, "draining": 0, "vips": 2}
     assert status.foreign_servers == ("TCP 198.51.100.1:80 wlc",)
     assert status.facts["iptables"] == "legacy"
     assert status.facts["local traffic"] == "NodeCIDR 10.244.1.0/24"

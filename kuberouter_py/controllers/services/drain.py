@@ -1,0 +1,300 @@
+"""DECIDE: what becomes of destinations that nobody wants any more while connections to them go on. Pure.
+
+A pass over a share that was just decided. A TCP destination that leaves a virtual server stays in it at weight 0, which
+takes no new connection and keeps those that are open, until they are gone or its time is over; a server that a Service
+gives up stays as long, with everything that hangs on it. UDP and SCTP go at once: ip_vs gives their next packet to
+another destination (expire_nodest_conn). Rules S9.05, S9.06; docs/decisions/003-draining.md says why.
+
+What drains, since when and how long is kept here. Connections are counted, and the clock read, by who calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from math import inf
+from typing import Any, NamedTuple
+
+from kuberouter_py.controllers.reconcile import Item, Owner, Share, Unit
+from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
+from kuberouter_py.model.kernel import (
+    SCHED_FLAG_1,
+    Address,
+    Destination,
+    DestinationKey,
+    MarkServerKey,
+    Protocol,
+    Route,
+    ServerKey,
+    SetMember,
+    VirtualServer,
+    VirtualServerKey,
+    family_of,
+)
+
+# Seconds between two looks at the connections of what drains, and how much longer where a look itself takes long: a
+# hundredth of one CPU at most goes into looking. A thousand servers are a thousand dumps, some 0.2 s.
+EVERY, PATIENCE = 1.0, 100
+# They hash to a destination whatever its weight, and answer "no destination" for one of weight 0 unless this flag makes
+# them go on to the next. dh has no such flag (tried; net/netfilter/ipvs/ip_vs_{sh,mh,dh}.c).
+FALLBACK = {"sh": SCHED_FLAG_1, "mh": SCHED_FLAG_1}
+NEVER_DRAINS = "dh"
+
+NO_DESTINATIONS: Mapping[DestinationKey, Destination] = {}
+
+Servers = Mapping[ServerKey, VirtualServer]
+
+
+class Leaving(NamedTuple):
+    """since: when it began, in the clock of `now`. period: seconds; 0: it is over."""
+
+    since: float
+    period: float
+
+    @property
+    def end(self) -> float:
+        return self.since + self.period
+
+
+class Drains:
+    """What drains on this node. period: seconds for a destination of which nobody knows better."""
+
+    def __init__(self, period: float) -> None:
+        self._period = period
+        self._leaving: dict[ServerKey, dict[DestinationKey, Leaving]] = {}
+        self._over: dict[ServerKey, frozenset[DestinationKey]] = {}  # given up, and perhaps not written yet
+        self._owners: dict[ServerKey, Owner] = {}
+        self._fresh: set[ServerKey] = set()
+        self._looked = 0.0  # when a look at all of it was over
+        self._whole = False  # whether the present look is one
+        self._pause = EVERY
+        self._soonest = inf  # end, of all that drain
+
+    # -- deciding ----------------------------------------------------------------------------------------------------
+
+    def share(
+        self,
+        owner: Owner,
+        decided: Share,
+        before: Share,
+        held: Servers,
+        now: float,
+        *,
+        gone: bool,
+        in_force: Callable[[Hashable], bool],
+        period: Callable[[DestinationKey], float | None] = lambda _destination: None,
+    ) -> Share:
+        """The share with what leaves it.
+
+        before: the owner's share until now. held: what the kernel has. gone: the object itself is, so that its
+        addresses are nobody else's yet. in_force: whether a claim is this owner's, or nobody's so far. period: seconds
+        that a destination's own pod grants it, where that is known.
+        """
+        leave = _Pass(self._leaving, self._over, held, now, period, self._period)
+        units: dict[Hashable, Unit] = {}
+        for claim, unit in decided.units.items():
+            units[claim] = leave.unit(claim, unit) if in_force(claim) else unit
+        draining = set()
+        addresses = {getattr(claim, "address", None) for claim in decided.units}
+        for claim, unit in before.units.items():
+            if claim not in units and in_force(claim):
+                stays = gone or getattr(claim, "address", None) in addresses
+                if kept := leave.given_up(claim, unit, stays):
+                    units[claim] = kept
+                    draining.add(claim)
+        if self._leaving or self._over or leave.leaving:
+            self._note(owner, leave)
+        if not leave.leaving:
+            return decided
+        return Share(decided.seniority or before.seniority, units, frozenset(draining))
+
+    def _note(self, owner: Owner, leave: _Pass) -> None:
+        for server in leave.seen:
+            self._over.pop(server, None)
+        self._over.update(leave.over)
+        for server in leave.seen - leave.leaving.keys():
+            self._forget(server)
+        for server, destinations in leave.leaving.items():
+            if destinations.keys() - self._leaving.get(server, {}).keys():
+                self._fresh.add(server)
+            self._leaving[server] = destinations
+            self._owners[server] = owner
+            self._soonest = min(self._soonest, *(one.end for one in destinations.values()))
+
+    def _forget(self, server: ServerKey) -> None:
+        self._leaving.pop(server, None)
+        self._owners.pop(server, None)
+        self._fresh.discard(server)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def due(self) -> float | None:
+        """When to look at the connections of what drains; None: nothing does."""
+        if self._fresh:
+            return self._looked
+        if not self._leaving:
+            return None
+        return max(self._looked, min(self._looked + self._pause, self._soonest))
+
+    def to_look_at(self) -> list[ServerKey]:
+        """The servers whose counters to read now: those where something has just begun to drain, else all."""
+        self._whole = not self._fresh
+        found = list(self._fresh or self._leaving)
+        self._fresh.clear()
+        return found
+
+    def looked(self, now: float, cost: float) -> None:
+        """A look is over, that took so many seconds."""
+        if self._whole:
+            self._looked, self._pause = now, max(EVERY, cost * PATIENCE)
+        self._soonest = min((one.end for each in self._leaving.values() for one in each.values()), default=inf)
+
+    def over(
+        self, servers: Iterable[ServerKey], connections: Mapping[ServerKey, Mapping[DestinationKey, int]], now: float
+    ) -> set[Owner]:
+        """Owners to decide again: of these servers a destination has no connection left, or its time is over.
+
+        connections: as counted after the weight became 0; what is not named has not been counted.
+        """
+        owners = set()
+        for server in servers:
+            counted = connections.get(server, {})
+            leaving = self._leaving.get(server, {})
+            for destination, one in leaving.items():
+                if one.end <= now or counted.get(destination) == 0:
+                    leaving[destination] = Leaving(one.since, 0.0)
+                    owners.add(self._owners[server])
+        return owners
+
+    def count(self) -> int:
+        """Destinations that drain, each once for each virtual server."""
+        return sum(map(len, self._leaving.values()))
+
+
+class _Pass:
+    """One pass over one share; servers that are the same in their destinations go on sharing them."""
+
+    def __init__(
+        self,
+        known: Mapping[ServerKey, Mapping[DestinationKey, Leaving]],
+        over: Mapping[ServerKey, frozenset[DestinationKey]],
+        held: Servers,
+        now: float,
+        period: Callable[[DestinationKey], float | None],
+        default: float,
+    ) -> None:
+        self._known, self._known_over, self._held, self._now = known, over, held, now
+        self._period, self._default = period, default
+        self._shared: dict[tuple[int, frozenset[Any]], Mapping[DestinationKey, Destination]] = {}
+        self.seen: set[ServerKey] = set()  # servers that were looked at
+        self.leaving: dict[ServerKey, dict[DestinationKey, Leaving]] = {}  # those of which something drains
+        self.over: dict[ServerKey, frozenset[DestinationKey]] = {}  # and what does no longer
+
+    def unit(self, claim: Hashable, unit: Unit) -> Unit:
+        """A unit that is wanted, with what leaves its servers."""
+        changed = {}
+        for place, item in enumerate(unit):
+            if item.table == SERVERS:
+                server = self._with_leaving(item.key, item.value, _drains(claim))
+                if server is not item.value:
+                    changed[place] = Item(SERVERS, item.key, server)
+        return tuple(changed.get(place, item) for place, item in enumerate(unit)) if changed else unit
+
+    def given_up(self, claim: Hashable, unit: Unit, stays: bool) -> Unit:
+        """A unit that nobody wants any more, for as long as something in it drains; else nothing."""
+        items = []
+        drains = False
+        for item in unit:
+            if item.table == SERVERS:
+                empty = item.value._replace(destinations=NO_DESTINATIONS)
+                server = self._with_leaving(item.key, empty, stays and _drains(claim))
+                drains = drains or server is not empty
+                item = Item(SERVERS, item.key, server)
+            items.append(item)
+        return tuple(items) if drains else ()
+
+    def _with_leaving(self, key: ServerKey, wanted: VirtualServer, drains: bool) -> VirtualServer:
+        self.seen.add(key)
+        held = self._held.get(key)
+        if not drains or held is None or held.destinations is wanted.destinations:
+            return wanted
+        gone = held.destinations.keys() - wanted.destinations.keys()
+        if not gone or (wanted.scheduler == NEVER_DRAINS and wanted.destinations):
+            return wanted
+        known, over = self._known.get(key, {}), self._known_over.get(key, frozenset())
+        leaving = {}
+        for destination in gone - over:
+            one = self._leaving(destination, known.get(destination))
+            if one.end > self._now:
+                leaving[destination] = one
+        if len(leaving) < len(gone):
+            self.over[key] = frozenset(gone - leaving.keys())
+        if not leaving:
+            return wanted
+        self.leaving[key] = leaving
+        flags = wanted.flags | FALLBACK.get(wanted.scheduler, 0)
+        return wanted._replace(flags=flags, destinations=self._together(wanted, leaving, held))
+
+    def _leaving(self, destination: DestinationKey, known: Leaving | None) -> Leaving:
+        """A pod may say late how long it has; what is over stays so."""
+        if known is not None and known.period == 0:
+            return known
+        period = self._period(destination)
+        if period is None:
+            period = known.period if known is not None else self._default
+        return Leaving(known.since if known is not None else self._now, period)
+
+    def _together(
+        self, wanted: VirtualServer, leaving: Mapping[DestinationKey, Leaving], held: VirtualServer
+    ) -> Mapping[DestinationKey, Destination]:
+        zero = {each: Destination(0, held.destinations[each].forwarding) for each in leaving}
+        shared = (id(wanted.destinations), frozenset(zero.items()))
+        if shared not in self._shared:
+            self._shared[shared] = {**wanted.destinations, **zero}
+        return self._shared[shared]
+
+
+def left_behind(
+    servers: Servers,
+    wanted: Mapping[ServerKey, Any],
+    members: Mapping[SetMember, Any],
+    addresses: Iterable[Address],
+    routes: Mapping[bytes, Route],
+) -> Share:
+    """What an earlier process left of Services that are gone, as a share: a new one can only ask the kernel for it.
+
+    servers, members, addresses, routes: ours, as the kernel holds them. wanted: servers that are still asked for.
+    """
+    orphans = {
+        key: server
+        for key, server in servers.items()
+        if isinstance(key, VirtualServerKey) and key not in wanted and server.destinations
+    }
+    if not orphans:
+        return Share((inf,), {})
+    by_frontend: dict[tuple[bytes, int, int], list[Item]] = {}
+    for member, mark in members.items():
+        entry = member.entry
+        items = by_frontend.setdefault((entry.address, entry.protocol, entry.port), [])
+        items.append(Item(MEMBERS, member, mark))
+        key = MarkServerKey(mark or 0, family_of(entry.address))
+        if mark and key in servers and key not in wanted:
+            items.append(Item(SERVERS, key, servers[key]))
+    bound = {address.address: address for address in addresses}
+    units = {}
+    for frontend, server in orphans.items():
+        items = [
+            *by_frontend.get((frontend.address, frontend.protocol, frontend.port), ()),
+            *by_frontend.get((frontend.address, 0, 0), ()),
+        ]
+        items.append(Item(SERVERS, frontend, server))
+        if frontend.address in bound:
+            items.append(Item(ADDRESSES, bound[frontend.address], None))
+        if frontend.address in routes:
+            items.append(Item(ROUTES, frontend.address, routes[frontend.address]))
+        units[frontend] = tuple(items)
+    return Share((inf,), units)
+
+
+def _drains(claim: Hashable) -> bool:
+    """Only what has connections that somebody would miss."""
+    return getattr(claim, "protocol", Protocol.TCP) == Protocol.TCP
