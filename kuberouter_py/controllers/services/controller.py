@@ -327,7 +327,13 @@ class ServicesController:
         """Every Service and the node; and what an earlier process left of Services that are gone drains."""
         news = self._decide({*keys, NODE}, dirty)
         held, wanted = self._reconciler.held, self._reconciler.wanted(SERVERS)
-        behind = left_behind(held(SERVERS), wanted, held(MEMBERS), held(ADDRESSES), held(ROUTES))
+        bound = held(ROUTES)
+
+        def given_up(address: bytes) -> bool:
+            gone = address in bound and not self._addresses.holders(address)
+            return not gone and address not in self._view.nodeport_addresses
+
+        behind = left_behind(held(SERVERS), wanted, held(MEMBERS), held(ADDRESSES), bound, given_up)
         self._claim({LEFT_BEHIND: self._drained(LEFT_BEHIND, NOTHING, behind, gone=True)}, dirty)
         return news
 

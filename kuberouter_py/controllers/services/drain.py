@@ -90,15 +90,23 @@ class Drains:
         that a destination's own pod grants it, where that is known.
         """
         leave = _Pass(self._leaving, self._over, held, now, period, self._period)
+        addresses = {claim.address for claim in decided.units if isinstance(claim, VirtualServerKey)}
+        packets = _of_packets((*decided.units.values(), *before.units.values()))
+
+        def drains(claim: Hashable) -> bool:
+            """What has connections that somebody would miss, and may be had here for as long as they go on."""
+            if isinstance(claim, MarkServerKey):
+                return claim.mark not in packets
+            assert isinstance(claim, VirtualServerKey)
+            return claim.protocol == Protocol.TCP and (gone or claim.address in addresses)
+
         units: dict[Hashable, Unit] = {}
         for claim, unit in decided.units.items():
-            units[claim] = leave.unit(claim, unit) if in_force(claim) else unit
+            units[claim] = leave.unit(unit, drains(claim)) if in_force(claim) else unit
         draining = set()
-        addresses = {getattr(claim, "address", None) for claim in decided.units}
         for claim, unit in before.units.items():
             if claim not in units and in_force(claim):
-                stays = gone or getattr(claim, "address", None) in addresses
-                if kept := leave.given_up(claim, unit, stays):
+                if kept := leave.given_up(unit, drains(claim)):
                     units[claim] = kept
                     draining.add(claim)
         if self._leaving or self._over or leave.leaving:
@@ -189,28 +197,28 @@ class _Pass:
         self.leaving: dict[ServerKey, dict[DestinationKey, Leaving]] = {}  # those of which something drains
         self.over: dict[ServerKey, frozenset[DestinationKey]] = {}  # and what does no longer
 
-    def unit(self, claim: Hashable, unit: Unit) -> Unit:
+    def unit(self, unit: Unit, drains: bool) -> Unit:
         """A unit that is wanted, with what leaves its servers."""
         changed = {}
         for place, item in enumerate(unit):
             if item.table == SERVERS:
-                server = self._with_leaving(item.key, item.value, _drains(claim))
+                server = self._with_leaving(item.key, item.value, drains)
                 if server is not item.value:
                     changed[place] = Item(SERVERS, item.key, server)
         return tuple(changed.get(place, item) for place, item in enumerate(unit)) if changed else unit
 
-    def given_up(self, claim: Hashable, unit: Unit, stays: bool) -> Unit:
+    def given_up(self, unit: Unit, drains: bool) -> Unit:
         """A unit that nobody wants any more, for as long as something in it drains; else nothing."""
         items = []
-        drains = False
+        kept = False
         for item in unit:
             if item.table == SERVERS:
                 empty = item.value._replace(destinations=NO_DESTINATIONS)
-                server = self._with_leaving(item.key, empty, stays and _drains(claim))
-                drains = drains or server is not empty
+                server = self._with_leaving(item.key, empty, drains)
+                kept = kept or server is not empty
                 item = Item(SERVERS, item.key, server)
             items.append(item)
-        return tuple(items) if drains else ()
+        return tuple(items) if kept else ()
 
     def _with_leaving(self, key: ServerKey, wanted: VirtualServer, drains: bool) -> VirtualServer:
         self.seen.add(key)
@@ -259,15 +267,17 @@ def left_behind(
     members: Mapping[SetMember, Any],
     addresses: Iterable[Address],
     routes: Mapping[bytes, Route],
+    given_up: Callable[[bytes], bool],
 ) -> Share:
     """What an earlier process left of Services that are gone, as a share: a new one can only ask the kernel for it.
 
     servers, members, addresses, routes: ours, as the kernel holds them. wanted: servers that are still asked for.
+    given_up: whether an address is not ours to drain at, because of a living Service or because the node has it not.
     """
     orphans = {
         key: server
         for key, server in servers.items()
-        if isinstance(key, VirtualServerKey) and key not in wanted and server.destinations
+        if isinstance(key, VirtualServerKey) and key not in wanted and server.destinations and not given_up(key.address)
     }
     if not orphans:
         return Share((inf,), {})
@@ -276,11 +286,8 @@ def left_behind(
         entry = member.entry
         items = by_frontend.setdefault((entry.address, entry.protocol, entry.port), [])
         items.append(Item(MEMBERS, member, mark))
-        key = MarkServerKey(mark or 0, family_of(entry.address))
-        if mark and key in servers and key not in wanted:
-            items.append(Item(SERVERS, key, servers[key]))
     bound = {address.address: address for address in addresses}
-    units = {}
+    units: dict[Hashable, Unit] = {}
     for frontend, server in orphans.items():
         items = [
             *by_frontend.get((frontend.address, frontend.protocol, frontend.port), ()),
@@ -292,9 +299,20 @@ def left_behind(
         if frontend.address in routes:
             items.append(Item(ROUTES, frontend.address, routes[frontend.address]))
         units[frontend] = tuple(items)
+        for item in items:
+            marked = MarkServerKey(item.value, family_of(frontend.address)) if item.table == MEMBERS and item.value else None
+            if marked in servers and marked not in wanted:
+                units[marked] = (Item(SERVERS, marked, servers[marked]),)
     return Share((inf,), units)
 
 
-def _drains(claim: Hashable) -> bool:
-    """Only what has connections that somebody would miss."""
-    return getattr(claim, "protocol", Protocol.TCP) == Protocol.TCP
+def _of_packets(units: Iterable[Unit]) -> frozenset[int]:
+    """The marks of frontends whose protocol does not drain: a server on a mark does not say what it is for."""
+    return frozenset(
+        item.value
+        for unit in units
+        for item in unit
+        if item.table == MEMBERS and item.value and item.key.entry.protocol != Protocol.TCP
+    )
+
+

@@ -289,6 +289,15 @@ def test_also_of_a_service_that_is_gone(unheard: bool) -> None:
     assert [member for member in again.kernel.members if "owned" in member.set] == []
 
 
+def test_but_not_at_an_address_that_a_living_service_gave_up() -> None:
+    web = service("web", "10.96.0.10", external=["198.51.100.7"])
+    agent = started(web, pods("web", ONE), config=Config(strict_external_ip_validation=False))
+    connect(agent, ONE, key=server("198.51.100.7"))
+    again = agent.restarted()  # where the address is not in the range
+    again.start()
+    assert list(again.kernel.servers) == [server()]
+
+
 def test_what_drains_is_no_difference_to_a_plan() -> None:
     agent = started()
     connect(agent, ONE)
