@@ -327,7 +327,8 @@ class ServicesController:
         """Every Service and the node; and what an earlier process left of Services that are gone drains."""
         news = self._decide({*keys, NODE}, dirty)
         held, wanted = self._reconciler.held, self._reconciler.wanted(SERVERS)
-        bound = held(ROUTES)
+        link = self._config.vip_link
+        bound = {address: route for address, route in held(ROUTES).items() if route.link == link}
 
         def given_up(address: bytes) -> bool:
             gone = address in bound and not self._addresses.holders(address)

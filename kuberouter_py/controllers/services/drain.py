@@ -97,18 +97,18 @@ class Drains:
             """What has connections that somebody would miss, and may be had here for as long as they go on."""
             if isinstance(claim, MarkServerKey):
                 return claim.mark not in packets
-            assert isinstance(claim, VirtualServerKey)
-            return claim.protocol == Protocol.TCP and (gone or claim.address in addresses)
+            if isinstance(claim, VirtualServerKey):
+                return claim.protocol == Protocol.TCP and (gone or claim.address in addresses)
+            return False
 
         units: dict[Hashable, Unit] = {}
         for claim, unit in decided.units.items():
             units[claim] = leave.unit(unit, drains(claim)) if in_force(claim) else unit
         draining = set()
         for claim, unit in before.units.items():
-            if claim not in units and in_force(claim):
-                if kept := leave.given_up(unit, drains(claim)):
-                    units[claim] = kept
-                    draining.add(claim)
+            if claim not in units and in_force(claim) and (kept := leave.given_up(unit, drains(claim))):
+                units[claim] = kept
+                draining.add(claim)
         if self._leaving or self._over or leave.leaving:
             self._note(owner, leave)
         if not leave.leaving:
@@ -299,8 +299,8 @@ def left_behind(
         if frontend.address in routes:
             items.append(Item(ROUTES, frontend.address, routes[frontend.address]))
         units[frontend] = tuple(items)
-        for item in items:
-            marked = MarkServerKey(item.value, family_of(frontend.address)) if item.table == MEMBERS and item.value else None
+        for mark in {item.value for item in items if item.table == MEMBERS and item.value}:
+            marked = MarkServerKey(mark, family_of(frontend.address))
             if marked in servers and marked not in wanted:
                 units[marked] = (Item(SERVERS, marked, servers[marked]),)
     return Share((inf,), units)
@@ -314,5 +314,3 @@ def _of_packets(units: Iterable[Unit]) -> frozenset[int]:
         for item in unit
         if item.table == MEMBERS and item.value and item.key.entry.protocol != Protocol.TCP
     )
-
-

@@ -17,6 +17,7 @@ from kuberouter_py.model.kernel import (
     SCHED_FLAG_1,
     Destination,
     DestinationKey,
+    MarkServerKey,
     Protocol,
     ServerKey,
     VirtualServer,
@@ -249,6 +250,30 @@ def test_the_frontends_of_a_port_share_what_drains_in_them() -> None:
     first, second = (found.destinations for found in agent.kernel.servers.values())
     assert first is second
     assert draining(agent) == 2
+
+
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.UDP])
+def test_the_server_on_a_mark_drains_as_its_frontends_do(protocol: Protocol, restart: bool) -> None:
+    """The short circuit of policy Local: its connections know nothing of the frontend."""
+    web = service("web", ports=[port(80, 30080, protocol=protocol)], external_local=True, kind="NodePort")
+    here, slice_ports = endpoint("10.244.1.2", "n1"), [SlicePort("", protocol, 8080)]
+    agent = started(web, endpoint_slice("web", here, endpoint(ONE), ports=slice_ports))
+    (mark,) = (key for key in agent.kernel.servers if isinstance(key, MarkServerKey))
+    connect(agent, ONE, key=mark)
+    agent.delete(web)
+    if restart:
+        agent = agent.restarted()
+        agent.start()
+    else:
+        agent.controller.sync({web.key})
+        agent.look()
+    kept = [key for key in agent.kernel.servers if isinstance(key, MarkServerKey)]
+    assert kept == ([mark] if protocol == Protocol.TCP else [])
+    if kept:
+        assert weights(agent, mark) == {ONE: 0}
+    later(agent, PERIOD)
+    assert agent.kernel.servers == {}
 
 
 # -- a new process ---------------------------------------------------------------------------------------------------
