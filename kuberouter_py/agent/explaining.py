@@ -8,7 +8,7 @@ from http import HTTPStatus
 from kuberouter_py.agent.source import Source
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.services.explain.document import document
-from kuberouter_py.controllers.services.explain.explanation import Path, compared, decided
+from kuberouter_py.controllers.services.explain.explanation import Path, begin, compared, finish
 from kuberouter_py.controllers.services.explain.question import POD, Origin, Unanswerable, origin_of, target_of
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import address_text
@@ -47,7 +47,8 @@ class Explaining:
                 )
 
         def decide() -> list[Path]:
-            return self._controller.inquire(lambda known: decided(origin, target, known, self._lookups))
+            begun = self._controller.inquire(lambda known: begin(origin, target, known, self._lookups))
+            return [finish(each, self._lookups) for each in begun]
 
         paths = decide()
         if parameters.get("actual") == "true":

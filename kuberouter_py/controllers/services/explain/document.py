@@ -72,7 +72,7 @@ def _state(case: Case, told: Told) -> dict[str, Any]:
                 "masqueraded": source.masqueraded,
                 "why": source.reason,
             }
-            for leg, source in zip(way.legs, told.sources, strict=True)
+            for leg, source in told.arrivals
         ],
         "rules": [_rule(met) for met in way.met],
         "notUnderstood": [_rule(met) for met in way.unread],
@@ -98,7 +98,7 @@ def _rule(met: Met) -> str:
 def _left_out(path: Path) -> Iterator[dict[str, Any]]:
     """With those that drain: their weight is 0 because they are left out."""
     case, way = path.case, path.decided.way
-    there = {leg.where for leg in way.legs if leg.value.weight}
+    there = {leg.where for leg, _ in path.decided.arrivals if leg.value.weight}
     told = case.left_out[case.local and not short_circuit(way)]
     for each in told:
         if DestinationKey(each.address, each.number) not in there:

@@ -1,19 +1,20 @@
 """The answer to one question: decided and, where it is asked for, actual, side by side, and where they differ. Pure.
 
-`decided` is made at one moment between two syncs; `compared` may then take its time.
+It is begun at one moment between two syncs; to finish it and to compare it may then take their time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kuberouter_py.controllers.services.explain.case import Case, case_of
 from kuberouter_py.controllers.services.explain.known import Known
-from kuberouter_py.controllers.services.explain.question import Origin, Target, Unanswerable, frontends
+from kuberouter_py.controllers.services.explain.question import NODE, Origin, Target, Unanswerable, frontends
 from kuberouter_py.controllers.services.explain.states import Actual, Decided
-from kuberouter_py.controllers.services.explain.verdict import Source, Verdict, source_of, verdict
-from kuberouter_py.controllers.services.explain.way import Way, walk
+from kuberouter_py.controllers.services.explain.verdict import Arrival, Verdict, source_of, verdict
+from kuberouter_py.controllers.services.explain.way import Way, legs, walk
 from kuberouter_py.controllers.services.nodestate import CHAINS
 from kuberouter_py.model.kernel import PERSISTENT, Chain, Rules, SetMember, family_of
 from kuberouter_py.model.notation import (
@@ -27,19 +28,28 @@ from kuberouter_py.model.notation import (
 from kuberouter_py.ports import Affinity, Lookups
 
 
+class Begun(NamedTuple):
+    """A path as far as ip_vs. state: as it was decided; what it says of single sets stays true without a lock."""
+
+    case: Case
+    state: Decided
+    way: Way
+    wanted_chains: Mapping[Chain, Rules]
+
+
 @dataclass(frozen=True)
 class Told:
     """One state's answer. asked: what sets were asked on the way."""
 
     way: Way
-    sources: Sequence[Source]
+    arrivals: Sequence[Arrival]
     verdict: Verdict
     asked: Mapping[SetMember, bool]
 
 
 @dataclass(frozen=True)
 class Path:
-    """affinity: what ip_vs remembers of this client; "" where it was not asked or has no such thing."""
+    """affinity: what ip_vs remembers of this client; None where it was not asked or has no such thing."""
 
     case: Case
     decided: Told
@@ -48,33 +58,34 @@ class Path:
     actual: Told | None = None
     differences: tuple[str, ...] = ()
 
-    @property
-    def verdict(self) -> Verdict:
-        return self.decided.verdict
 
-
-def decided(origin: Origin, target: Target, known: Known, lookups: Lookups) -> list[Path]:
-    """Raises Unanswerable; EdgeError where the node's routes cannot be asked."""
-    families = [family for family in known.view.families if origin.kind == "node" or _has(origin, family)]
+def begin(origin: Origin, target: Target, known: Known, lookups: Lookups) -> list[Begun]:
+    """What needs the controller to stand still. Raises Unanswerable; EdgeError where the routes cannot be asked."""
+    families = [family for family in known.view.families if origin.kind == NODE or _has(origin, family)]
     if target.address and family_of(target.address) not in families:
         raise Unanswerable(_other_family(origin, family_of(target.address), known))
-    paths = []
+    chains = dict(known.wanted(CHAINS))
+    begun = []
     for frontend in frontends(target, families, known):
-        case = case_of(frontend, origin, known, lookups)
-        told = _told(case, Decided(known), lookups)
-        chains = dict(known.wanted(CHAINS))
-        paths.append(Path(case, told, _affinity(told.way, lookups), chains))
-    return paths
+        case, state = case_of(frontend, origin, known, lookups), Decided(known)
+        begun.append(Begun(case, state, walk(state, case.packet, from_node=case.from_node), chains))
+    return begun
+
+
+def finish(begun: Begun, lookups: Lookups) -> Path:
+    """To every destination: five thousand of them take a second. Raises EdgeError."""
+    told = _told(begun.case, begun.state, begun.way, lookups)
+    return Path(begun.case, told, _affinity(told.way, lookups), begun.wanted_chains)
 
 
 def compared(path: Path, lookups: Lookups, chains: Mapping[Chain, Rules]) -> Path:
     """With what the kernel has now. chains: `lookups.chains()`, one for all paths. Raises EdgeError."""
     state = Actual(lookups, chains, path.wanted_chains)
-    told = _told(path.case, state, lookups)
-    family = path.case.packet.family
-    differences = [f"{key_text(CHAINS, chain)} is not as written" for chain in state.changed_chains(family)]
+    case = path.case
+    told = _told(case, state, walk(state, case.packet, from_node=case.from_node), lookups)
+    differences = [f"{key_text(CHAINS, chain)} is not as written" for chain in state.changed_chains(case.packet.family)]
     differences += _differences(path.decided, told)
-    return Path(path.case, path.decided, path.affinity, path.wanted_chains, told, tuple(differences))
+    return replace(path, actual=told, differences=tuple(differences))
 
 
 def _has(origin: Origin, family: int) -> bool:
@@ -87,11 +98,10 @@ def _other_family(origin: Origin, family: int, known: Known) -> str:
     return f"{origin.kind} {origin.name} has no IPv{family} address: it cannot send there"
 
 
-def _told(case: Case, state: Decided | Actual, lookups: Lookups) -> Told:
-    way = walk(state, case.packet, lookups.toward, from_node=case.from_node)
-    sources = [source_of(case, way, leg) for leg in way.legs]
+def _told(case: Case, state: Decided | Actual, way: Way, lookups: Lookups) -> Told:
+    arrivals = [Arrival(leg, source_of(case, way, leg)) for leg in legs(state, way, lookups.toward)]
     held = [member for member, found in state.asked.items() if found]
-    return Told(way, sources, verdict(case, way, sources, held), state.asked)
+    return Told(way, arrivals, verdict(case, way, arrivals, held), state.asked)
 
 
 def _affinity(way: Way, lookups: Lookups) -> Affinity | None:

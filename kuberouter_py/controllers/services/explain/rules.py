@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from kuberouter_py.model.cluster import Cidr
@@ -155,8 +156,9 @@ def understands(rule: str) -> bool:
     return True
 
 
+@lru_cache(maxsize=1024)
 def _understood(rule: str) -> tuple[list[_Match], list[str]]:
-    """Its matches, and its target with the target's options."""
+    """Its matches, and its target with the target's options. The same few rules are read for every destination."""
     words = shlex.split(rule)
     if "-j" not in words:
         raise _Unknown(rule)

@@ -49,6 +49,13 @@ class Source(NamedTuple):
     reason: str
 
 
+class Arrival(NamedTuple):
+    """At one destination."""
+
+    leg: Leg
+    source: Source
+
+
 _SET = re.compile(rf"(! )?--match-set {SERVICES_SETS}([a-z-]+)-[46] (\S+)")
 _NAME = re.compile(rf"{SERVICES_SETS}([a-z]+)-")
 _SILENT = {"silent", "silentoutside"}
@@ -56,13 +63,13 @@ _GIVEN = re.compile(r"--to-source (\S+)")
 _MARKS_FOR_MASQUERADE = f"--set-xmark 0x{CONNMARK_MASQUERADE:x}/"
 
 
-def verdict(case: Case, way: Way, sources: Sequence[Source], held: Collection[SetMember]) -> Verdict:
-    """sources: of the way's legs. held: members of sets that the packet met on its way."""
+def verdict(case: Case, way: Way, arrivals: Sequence[Arrival], held: Collection[SetMember]) -> Verdict:
+    """arrivals: at each destination. held: members of sets that the packet met on its way."""
     if case.taken:
         where = endpoint_text(case.frontend.key.address, case.frontend.key.port)
         return Verdict(Outcome.TAKEN, f"{where} is served for {case.taken}, which came first")
     if way.end is End.SERVED:
-        return _served(case, way, sources)
+        return _served(case, way, arrivals)
     if way.end is End.DROPPED:
         return Verdict(Outcome.SILENT, _why_dropped(case, way.last, held))
     if way.end is End.REJECTED:
@@ -72,16 +79,16 @@ def verdict(case: Case, way: Way, sources: Sequence[Source], held: Collection[Se
     return Verdict(Outcome.NOT_OURS, _why_not_ours(case, way))
 
 
-def _served(case: Case, way: Way, sources: Sequence[Source]) -> Verdict:
-    open_to = [(leg, source) for leg, source in zip(way.legs, sources, strict=True) if leg.value.weight]
-    if not way.legs:
+def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
+    open_to = [each for each in arrivals if each.leg.value.weight]
+    if not arrivals:
         return Verdict(Outcome.REFUSED, _why_empty(case))
     if not open_to:
-        return Verdict(Outcome.REFUSED, f"{_counted(len(way.legs))} drained (weight 0), and no other")
+        return Verdict(Outcome.REFUSED, f"{_counted(len(arrivals))} drained (weight 0), and no other")
     assert way.server is not None
-    parts = [_counted(len(open_to)), _how(way.server), _seen_as([source for _, source in open_to])]
-    if len(open_to) < len(way.legs):
-        parts.insert(1, f"{len(way.legs) - len(open_to)} more drained (weight 0)")
+    parts = [_counted(len(open_to)), _how(way.server), _seen_as([each.source for each in open_to])]
+    if len(open_to) < len(arrivals):
+        parts.insert(1, f"{len(arrivals) - len(open_to)} more drained (weight 0)")
     if short_circuit(way):
         parts.append(f"past {case.policy} Local, as a client on this node")
     return Verdict(Outcome.OPEN, ", ".join(parts))

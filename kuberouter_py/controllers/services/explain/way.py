@@ -57,7 +57,6 @@ class Way(NamedTuple):
     last: Met | None = None
     key: ServerKey | None = None
     server: VirtualServer | None = None
-    legs: tuple[Leg, ...] = ()
 
 
 # ip_vs sees the node's own packets in LOCAL_OUT before filter OUTPUT; one that it does not take comes in over `lo`,
@@ -70,13 +69,13 @@ Toward = Callable[[bytes], Hop | None]
 _Hooks = Sequence[tuple[str, Sequence[str]]]
 
 
-def walk(state: State, packet: Packet, toward: Toward, *, from_node: bool) -> Way:
-    """toward: the node's routes. from_node: a process of the node sends it."""
+def walk(state: State, packet: Packet, *, from_node: bool) -> Way:
+    """As far as ip_vs. from_node: a process of the node sends it."""
     whole = Passage(packet)
     if from_node:
         if _pass(state, whole, _OUT):
             return _lost(whole)
-        if way := _balanced(state, whole, toward):
+        if way := _balanced(state, whole):
             return way
         if state.is_local(packet.destination) and _pass(state, whole, _AROUND):
             return _lost(whole)
@@ -86,7 +85,7 @@ def walk(state: State, packet: Packet, toward: Toward, *, from_node: bool) -> Wa
         return Way(End.AWAY, whole.packet, tuple(whole.met), tuple(whole.unread))
     if _pass(state, whole, _ARRIVING):
         return _lost(whole)
-    return _balanced(state, whole, toward) or Way(End.LOCAL, whole.packet, tuple(whole.met), tuple(whole.unread))
+    return _balanced(state, whole) or Way(End.LOCAL, whole.packet, tuple(whole.met), tuple(whole.unread))
 
 
 def _pass(state: State, whole: Passage, hooks: _Hooks) -> bool:
@@ -107,16 +106,21 @@ def _lost(whole: Passage) -> Way:
     return Way(end, whole.packet, tuple(whole.met), tuple(whole.unread), whole.met[-1])
 
 
-def _balanced(state: State, whole: Passage, toward: Toward) -> Way | None:
+def _balanced(state: State, whole: Passage) -> Way | None:
     """ip_vs: by the whole mark first, then by address and port."""
     packet = whole.packet
     keys: list[ServerKey] = [MarkServerKey(packet.mark, packet.family)] if packet.mark else []
     for key in [*keys, VirtualServerKey(packet.protocol, packet.destination, packet.port)]:
         server = state.server(key)
         if server is not None:
-            legs = tuple(_leg(state, packet, toward, *each) for each in sorted(server.destinations.items()))
-            return Way(End.SERVED, packet, tuple(whole.met), tuple(whole.unread), None, key, server, legs)
+            return Way(End.SERVED, packet, tuple(whole.met), tuple(whole.unread), None, key, server)
     return None
+
+
+def legs(state: State, way: Way, toward: Toward) -> list[Leg]:
+    """From ip_vs on, to each destination. toward: the node's routes."""
+    destinations = way.server.destinations if way.server else {}
+    return [_leg(state, way.packet, toward, *each) for each in sorted(destinations.items())]
 
 
 def _leg(state: State, packet: Packet, toward: Toward, where: DestinationKey, value: Destination) -> Leg:

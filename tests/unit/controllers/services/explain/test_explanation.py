@@ -9,7 +9,7 @@ import pytest
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.explain.document import document
-from kuberouter_py.controllers.services.explain.explanation import compared, decided
+from kuberouter_py.controllers.services.explain.explanation import begin, compared, finish
 from kuberouter_py.controllers.services.explain.question import Unanswerable, origin_of, target_of
 from kuberouter_py.model.cluster import SERVING, TERMINATING, Endpoint, EndpointSlice, SlicePort
 from kuberouter_py.model.kernel import DestinationKey, Protocol, SetEntry, SetMember, VirtualServerKey
@@ -51,7 +51,8 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
     asked = FakeLookups(agent.kernel)
     vars(asked).update(lookups)
     origin, wanted = origin_of(sender), target_of(target)
-    paths = agent.controller.inquire(lambda known: decided(origin, wanted, known, asked))
+    begun = agent.controller.inquire(lambda known: begin(origin, wanted, known, asked))
+    paths = [finish(each, asked) for each in begun]
     if actual:
         paths = [compared(path, asked, asked.chains()) for path in paths]
     return document("n1", origin, paths, [])
