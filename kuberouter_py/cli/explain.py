@@ -35,7 +35,7 @@ explain = GoFlags(
             ["target", "--to"],
             required=True,
             metavar="ADDRESS:PORT|service/NS/NAME:PORT",
-            help="where to; a port of a Service by number or name; /udp or /sctp behind it where it is not TCP",
+            help="where to; a Service's port by number or name, none: all; behind it /udp or /sctp where it is not TCP",
         ),
         click.Option(["--actual"], is_flag=True, help="look at the kernel too, and say where it is not as decided"),
         click.Option(
@@ -48,13 +48,14 @@ explain = GoFlags(
     ],
     help="""Ask the running agent what becomes of a new connection on this node, and why.
 
-    The first line is the verdict: open, refused, silent, or not ours. Below it stand the virtual server, its
+    The first line is the verdict: open, refused, silent, taken, or not ours. Below it stand the virtual server, its
     destinations with what they see as source, why each other endpoint of the Service is not among them, and the rules
     that were met. Writes nothing and sends nothing.
 
+    \b
     kuberouter-py explain --from pod/default/client --to service/default/web:http
-
     kuberouter-py explain --from 203.0.113.10 --to 192.0.2.11:30080 --actual
+    kuberouter-py explain --from node --to '[fd00:10:96::a]:53/udp'
 
     Exit status: 0 when it answered, whatever it said; 2 where --actual found the kernel different; 1 an error.""",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},

@@ -86,7 +86,8 @@ def left_out(found: Candidates, node: str, zone: str, *, local: bool) -> dict[De
     reasons: dict[DestinationKey, str] = {}
     for key, one in found.items():
         if local and not (node and one.node == node):
-            reasons[key] = f"on node {one.node}" if one.node else "on no node that is known"
+            where = f"on node {one.node}" if one.node else "on no node that is known"
+            reasons[key] = where if one.conditions & READY else f"{where}, and not ready"
         elif one.conditions & READY:
             reasons[key] = _hinted_away(one, counting, node, zone)
         elif one.conditions & _DRAINING == _DRAINING:

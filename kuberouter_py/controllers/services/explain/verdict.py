@@ -17,9 +17,10 @@ from kuberouter_py.controllers.services.explain.case import CLUSTER_IP, Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
 from kuberouter_py.controllers.services.explain.rules import Met
 from kuberouter_py.controllers.services.explain.way import End, Leg, Way
+from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.model.healthcheck import HealthCheck
 from kuberouter_py.model.kernel import Forwarding, MarkServerKey, SetMember, VirtualServer, address_text
-from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS
+from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS, services_set
 from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
 
 
@@ -84,9 +85,9 @@ def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
     if not arrivals:
         return Verdict(Outcome.REFUSED, _why_empty(case))
     if not open_to:
-        return Verdict(Outcome.REFUSED, f"{_counted(len(arrivals))} drained (weight 0), and no other")
+        return Verdict(Outcome.REFUSED, f"{_counted(len(arrivals))}, drained (weight 0), and no other")
     assert way.server is not None
-    parts = [_counted(len(open_to)), _how(way.server), _seen_as([each.source for each in open_to])]
+    parts = [_counted(len(open_to)), _how(way.server), _seen_as(open_to)]
     if len(open_to) < len(arrivals):
         parts.insert(1, f"{len(arrivals) - len(open_to)} more drained (weight 0)")
     if short_circuit(way):
@@ -95,8 +96,10 @@ def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
 
 
 def short_circuit(way: Way) -> bool:
-    """Whether a mark led it to other destinations than those of its address and port."""
-    return isinstance(way.key, MarkServerKey)
+    """Whether it is led past its policy Local, by a mark, to the destinations of the whole cluster."""
+    marking = [met.rule for met in way.met if "--map-set" in met.rule]
+    name = services_set(SHORT_CIRCUIT, way.packet.family)
+    return isinstance(way.key, MarkServerKey) and bool(marking) and f"--map-set {name} " in marking[-1]
 
 
 def _health_check(told: HealthCheck) -> str:
@@ -114,25 +117,24 @@ def _how(server: VirtualServer) -> str:
     return re.sub(r" -p (\d+)", r" with affinity for \1 s", words)
 
 
-def _seen_as(sources: list[Source]) -> str:
-    masqueraded = [source for source in sources if source.masqueraded]
-    addresses = " or ".join(dict.fromkeys(address_text(each.address) for each in masqueraded if each.address))
+def _seen_as(arrivals: Sequence[Arrival]) -> str:
+    masqueraded = [each.source.address for each in arrivals if each.source.masqueraded]
+    kept = [each.source.address for each in arrivals if not each.source.masqueraded]
     if not masqueraded:
-        return f"seen as {address_text(sources[0].address)} (not masqueraded)"
-    if len(masqueraded) < len(sources):
-        return f"masqueraded as {addresses} only where it is sent to itself, else not"
-    return f"masqueraded as {addresses}" if addresses else "masqueraded"
+        return f"seen as {address_text(kept[0])} (not masqueraded)"
+    addresses = " or ".join(dict.fromkeys(address_text(each) for each in masqueraded if each)) or "an unknown address"
+    if not kept:
+        return f"masqueraded as {addresses}"
+    to_itself = all(each.leg.where.address in kept for each in arrivals if each.source.masqueraded)
+    where = "where it is sent to itself" if to_itself else f"towards {len(masqueraded)} of them"
+    return f"masqueraded as {addresses} only {where}, else not"
 
 
 def _why_empty(case: Case) -> str:
-    reasons = [each.reason for each in case.left_out[case.local] if each.number]
-    if case.local and reasons and all(reason.startswith("on ") for reason in reasons):
-        return f"{case.policy} Local, no local endpoint"
-    if not case.nodes:
-        others = {each.reason for each in case.left_out[case.local]}
-        return f"no endpoint at all ({'; '.join(sorted(others))})" if others else "the Service has no endpoints"
-    where = " on this node" if case.local else ""
-    return f"no endpoint{where} is ready"
+    if case.nodes:
+        return "no endpoint is ready"
+    others = {each.reason for each in case.left_out[case.local]}
+    return f"no endpoint at all ({'; '.join(sorted(others))})" if others else "the Service has no endpoints"
 
 
 def _why_dropped(case: Case, rule: Met | None, held: Collection[SetMember]) -> str:

@@ -130,6 +130,12 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
             "192.168.0.1:30080",
             "open: 1 destination, rr, masqueraded as 192.168.0.1, past externalTrafficPolicy Local",
         ),
+        (
+            [web(external_local=True), pods(endpoint("10.244.2.3", "n2", 0))],
+            OUTSIDE,
+            "192.168.0.1:30080",
+            "refused: no endpoint is ready",
+        ),
         ([web(external_local=True)], OUTSIDE, "192.168.0.1:30080", "refused: the Service has no endpoints"),
         (
             [web(external_local=True, affinity=60), pods(THERE)],
