@@ -14,7 +14,16 @@ import yaml
 from kuberouter_py.config import Config
 from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import EndpointSlice, Node, Service, ServiceCidr
-from kuberouter_py.model.kernel import LinkState, Protocol, ServerKey, VirtualServer, VirtualServerKey
+from kuberouter_py.model.kernel import (
+    LinkState,
+    MarkServerKey,
+    Protocol,
+    ServerKey,
+    SetMember,
+    VirtualServer,
+    VirtualServerKey,
+)
+from kuberouter_py.model.names import balancing_mark
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Plan
 from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
@@ -97,13 +106,28 @@ class Scenario:
     def text(self, agent: FakeAgent) -> str:
         """What the node holds and what status says, as in NAME.txt."""
         parts = []
-        for table, content in agent.kernel.state().items():
+        for table, content in _renumbered(agent.kernel.state()).items():
             if table in FIXED and table not in self.shown:
                 continue
             parts += _section(table, notation.lines({table: Plan(add=content)}))
         parts += _section("foreign virtual servers", _foreign(agent.kernel))
         parts += _section("notes", sorted(map(_note, agent.notes())))
         return "\n".join(parts) + "\n"
+
+
+def _renumbered(state: dict[str, dict[Any, Any]]) -> dict[str, dict[Any, Any]]:
+    """With marks in the order of their frontends: which path was walked says who was given which number."""
+    members: dict[SetMember, int | None] = state["set members"]
+    marks: dict[int | None, int] = {}
+    for member in sorted(members):
+        if members[member] is not None:
+            marks.setdefault(members[member], balancing_mark(len(marks)))
+    servers = {
+        key._replace(mark=marks[key.mark]) if isinstance(key, MarkServerKey) else key: server
+        for key, server in state["virtual servers"].items()
+    }
+    renumbered = {member: marks.get(mark) for member, mark in members.items()}
+    return {**state, "set members": renumbered, "virtual servers": servers}
 
 
 def _section(title: str, lines: Sequence[str]) -> list[str]:
