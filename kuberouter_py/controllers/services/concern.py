@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from kuberouter_py.controllers.services.desired import route_source
-from kuberouter_py.controllers.services.scheduling import scheduler_asked
+from kuberouter_py.controllers.services.scheduling import schedulers_needed
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import ObjectKey, Service
 
@@ -43,7 +43,7 @@ def concern(
         external = cidrs and (service.external_ips or service.ingress_ips)
         if ports and (service.health_check_node_port or any(port.node_port for port in service.ports)):
             now.add(service.key)
-        elif everywhere or zone or external or (schedulers and scheduler_asked(service) in schedulers):
+        elif everywhere or zone or external or (schedulers and schedulers & schedulers_needed(service)):
             later.add(service.key)
     return Concern(now, later)
 

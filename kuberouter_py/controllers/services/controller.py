@@ -23,7 +23,7 @@ from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.marks import Marks
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
-from kuberouter_py.controllers.services.scheduling import DEFAULT, scheduler_asked
+from kuberouter_py.controllers.services.scheduling import DEFAULT, schedulers_needed
 from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
 from kuberouter_py.model.cluster import ObjectKey, Service
@@ -397,7 +397,7 @@ class ServicesController:
         )
 
     def _probe_schedulers(self, services: Iterable[Service]) -> None:
-        for name in {scheduler_asked(service) for service in services} - self._schedulers.keys():
+        for name in set().union(*map(schedulers_needed, services)) - self._schedulers.keys():
             self._probe(name)
         missing = frozenset(name for name, there in self._schedulers.items() if not there)
         if missing != self._view.missing_schedulers:

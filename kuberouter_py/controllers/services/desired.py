@@ -77,7 +77,10 @@ def decide(
     notes += [_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
     notes += [_note(service, "SourceRangeRefused", text, event=True) for text in ranges.reasons]
     admission = Admission(config, view.service_cidrs, cluster_ip)
-    units: dict[Hashable, Unit] = dict(health_check_units(service, slices, view, config))
+    units: dict[Hashable, Unit] = {
+        key: (*_health_checks(service, view.nodeport_addresses, view), *unit)
+        for key, unit in health_check_units(service, slices, view, config)
+    }
     for cluster_address in service.cluster_ips:
         family = family_of(cluster_address)
         if family not in view.families:
@@ -182,15 +185,17 @@ def _port_units(
                 *_frontend_items(key, frontend, local, view, config),
                 *(Item(MEMBERS, one, None) for one in silence(key, chosen, external=frontend.external) if local),
                 *(Item(MEMBERS, one, mark) for one, mark in short_circuit.members(key)),
-                *(_health_check(service, frontend) if frontend.external else ()),
+                *(_health_checks(service, [frontend.address], view) if frontend.external else ()),
                 Item(SERVERS, key, server),
                 *hairpins,
             ),
         )
     if short_circuit.mark is not None:
-        server, hairpins = serve(False)
         marked = MarkServerKey(short_circuit.mark, family)
-        yield marked, (Item(SERVERS, marked, VirtualServer(*without_affinity(how)[:3], server.destinations)), *hairpins)
+        server, hairpins = serve(False)
+        scheduler, flags, timeout, _ = without_affinity(how, view.missing_schedulers)
+        everywhere = VirtualServer(scheduler, flags, timeout, server.destinations)
+        yield marked, (Item(SERVERS, marked, everywhere), *hairpins)
 
 
 def _key(port: ServicePort, frontend: Frontend) -> VirtualServerKey:
@@ -230,12 +235,14 @@ def _hairpins(local: Iterable[DestinationKey], port: ServicePort, view: NodeView
     return tuple(items)
 
 
-def _health_check(service: Service, frontend: Frontend) -> Unit:
-    """Where this Service's health check port may be asked: on every address that outside traffic comes to (S12.07)."""
-    if not has_health_check(service):
-        return ()
-    entry = SetEntry(frontend.address, Protocol.TCP, service.health_check_node_port)
-    return (Item(MEMBERS, SetMember(services_set("healthchecks", family_of(frontend.address)), entry), None),)
+def _health_checks(service: Service, addresses: Iterable[bytes], view: NodeView) -> Iterator[Item]:
+    """Where this Service's health check port may be asked, also behind a firewall of the host: on every address that
+    NodePorts and outside traffic come to (S12.07).
+    """
+    for address in addresses if has_health_check(service) else ():
+        if (family := family_of(address)) in view.families:
+            entry = SetEntry(address, Protocol.TCP, service.health_check_node_port)
+            yield Item(MEMBERS, SetMember(services_set("healthchecks", family), entry), None)
 
 
 def _frontend_items(key: VirtualServerKey, frontend: Frontend, local: bool, view: NodeView, config: Config) -> Unit:

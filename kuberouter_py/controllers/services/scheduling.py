@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import NamedTuple
 
 from kuberouter_py.model.cluster import Service
@@ -41,7 +41,16 @@ def scheduler_asked(service: Service) -> str:
     return asked if asked in KNOWN else DEFAULT
 
 
-def scheduling(service: Service, missing: Iterable[str]) -> Scheduling:
+def schedulers_needed(service: Service) -> set[str]:
+    """With the one that stands in for affinity where a mark has a virtual server."""
+    return {scheduler_asked(service), *((HASHING,) if _hashes(service) else ())}
+
+
+def _hashes(service: Service) -> bool:
+    return service.external_local and service.affinity_timeout > 0
+
+
+def scheduling(service: Service, missing: Collection[str]) -> Scheduling:
     """missing: schedulers that this kernel does not have."""
     reasons: list[str] = []
     asked = service.annotations.get(SCHEDULER, DEFAULT).strip()
@@ -55,16 +64,22 @@ def scheduling(service: Service, missing: Iterable[str]) -> Scheduling:
     flags = _flags(service.annotations.get(SCHED_FLAGS, ""), scheduler, reasons)
     if service.affinity_timeout:
         flags |= PERSISTENT
+    if _hashes(service) and HASHING in missing:
+        reasons.append(f"sessionAffinity: not for clients on this node, whose kernel has no ip_vs_{HASHING}")
     return Scheduling(scheduler, flags, service.affinity_timeout, tuple(reasons))
 
 
-def without_affinity(how: Scheduling) -> Scheduling:
+def without_affinity(how: Scheduling, missing: Collection[str]) -> Scheduling:
     """For a virtual server on a mark: a persistent one would keep the client's port instead of writing the endpoint's.
 
     Hashing the client's address keeps it at one endpoint as well, for as long as the endpoints stay the same; the
     fallback flag leads past one of weight 0.
     """
-    return Scheduling(HASHING, SCHED_FLAG_1, 0, how.reasons) if how.flags & PERSISTENT else how
+    if not how.flags & PERSISTENT:
+        return how
+    if HASHING in missing:
+        return how._replace(flags=how.flags & ~PERSISTENT, timeout=0)
+    return Scheduling(HASHING, SCHED_FLAG_1, 0, how.reasons)
 
 
 def _flags(text: str, scheduler: str, reasons: list[str]) -> int:

@@ -65,12 +65,13 @@ def facts(config: Config, view: NodeView) -> dict[str, str]:
         detector += " " + ", ".join(map(cidr_text, view.detector_cidrs))
     elif view.detector_interface:
         detector += f" {view.detector_interface}"
+    no_port = "none in --nodeport-addresses" if config.nodeport_addresses else "none yet"
     return {
         "node": view.name,
         "addresses": ", ".join(map(address_text, view.primary.values())) or "none yet",
         "families": ", ".join(f"IPv{family}" for family in view.families),
         "local traffic": detector,
-        "nodeport addresses": ", ".join(map(address_text, view.nodeport_addresses)) or "none yet",
+        "nodeport addresses": ", ".join(map(address_text, view.nodeport_addresses)) or no_port,
         "service CIDRs": ", ".join(map(cidr_text, view.service_cidrs)) or "not known: the ClusterIPs seen",
         "pod bridges": ", ".join(view.bridges) or "none",
         "vip binding": config.vip_binding,

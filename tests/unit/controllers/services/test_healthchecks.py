@@ -11,7 +11,7 @@ from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import EndpointSlice, Service, SlicePort
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
-from kuberouter_py.model.kernel import Protocol
+from kuberouter_py.model.kernel import Protocol, SetEntry, SetMember
 from kuberouter_py.ports import Refused
 from tests.fakes.agent import FakeAgent
 from tests.fakes.objects import DRAINING, NODE_NAME, endpoint, endpoint_slice, key_of, node, packed, service
@@ -24,7 +24,11 @@ EVERYWHERE = HealthCheckPort(b"", 32000)
 
 def listeners(one: Service, *slices: EndpointSlice, config: Config | None = None) -> dict[str, int]:
     items = [item for _, unit in health_check_units(one, slices, VIEW, config or Config()) for item in unit]
-    return {notation.key_text(item.table, item.key): item.value.local_endpoints for item in items}
+    return {
+        notation.key_text(item.table, item.key): item.value.local_endpoints
+        for item in items
+        if item.table == "health checks"
+    }
 
 
 def test_what_counts_is_ready_and_local() -> None:
@@ -54,6 +58,14 @@ def test_nobody_listens_for_other_services(change: dict[str, object]) -> None:
 def test_listens_where_the_operator_said_that_nodeports_answer() -> None:
     config = Config.from_texts({"nodeport-addresses": ["192.168.0.0/24,2001:db8::/64"]})
     assert listeners(BALANCED, config=config) == {"192.168.0.1:32000": 0, "[2001:db8::1]:32000": 0}
+
+
+def test_a_host_firewall_lets_who_asks_through_without_any_nodeport() -> None:
+    agent = FakeAgent(node("192.168.0.1"), BALANCED)
+    agent.start()
+    assert SetMember("krpy-svc-healthchecks-4", SetEntry(packed("192.168.0.1"), Protocol.TCP, 32000)) in (
+        agent.kernel.members
+    )
 
 
 def test_follows_endpoints_and_the_service() -> None:

@@ -132,6 +132,16 @@ def test_affinity_under_a_mark_is_hashing() -> None:
     assert marked(plain)[:3] == ("wlc", 0, 0)
 
 
+def test_affinity_where_the_kernel_cannot_hash() -> None:
+    agent = FakeAgent(node("192.168.0.1"), exposed(external_local=True, affinity=60), endpoint_slice("web", HERE))
+    agent.with_schedulers("rr")
+    assert agent.start()
+    assert marked(agent)[:3] == ("rr", 0, 0)
+    assert [note.message for note in agent.notes()] == [
+        "sessionAffinity: not for clients on this node, whose kernel has no ip_vs_sh"
+    ]
+
+
 def test_a_service_that_changes_its_policy_gives_its_mark_back() -> None:
     agent = started(exposed(external_local=True), HERE)
     agent.tell(exposed())
