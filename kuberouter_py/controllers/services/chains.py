@@ -86,7 +86,7 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
     yield Chain(family, "nat", NAT), Rules(tuple(_nat(config, view, family)))
     yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(view, family)))
     yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
-    yield Chain(family, "filter", FORWARD), Rules((_returning_traffic(),))
+    yield Chain(family, "filter", FORWARD), Rules(tuple(_forward(view, family)))
     yield Chain(family, "mangle", SILENT), Rules(tuple(_silent(view, family)))
     yield Chain(family, "mangle", MARK), Rules(tuple(_mark(view, family)))
     yield Chain(family, "mangle", UNMARK), Rules((_unmark(),))
@@ -169,10 +169,15 @@ def _input(config: Config, family: int) -> Iterator[str]:
     yield f"-m conntrack --ctstate NEW,UNTRACKED -j REJECT --reject-with {_REJECT[family]}"
 
 
-def _returning_traffic() -> str:
+def _forward(view: NodeView, family: int) -> Iterator[str]:
     """Endpoints' answers pass FORWARD before ip_vs rewrites them (S8.07); only those of our connections."""
     mark = f"0x{CONNMARK_SERVICE:x}"
-    return f"-m connmark --mark {mark}/{mark} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    yield f"-m connmark --mark {mark}/{mark} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    if family == 6 and view.bridges:
+        # bridge-nf-call-ip6tables, which we set, brings here what pods of one bridge find each other by; no router
+        # forwards these.
+        for kind in ("neighbour-solicitation", "neighbour-advertisement"):
+            yield f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
 
 
 def _silent(view: NodeView, family: int) -> Iterator[str]:

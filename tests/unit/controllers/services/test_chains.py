@@ -117,8 +117,17 @@ def test_without_the_guard_known_pairs_still_pass_a_host_firewall() -> None:
 
 
 def test_answers_pass_forward_only_for_our_connections() -> None:
-    assert rules("KRPY-SVC-FORWARD") == (
-        "-m connmark --mark 0x2000000/0x2000000 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+    answers = f"-m connmark --mark {SERVICE} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+    assert rules("KRPY-SVC-FORWARD") == rules("KRPY-SVC-FORWARD", family=6) == (answers,)
+
+
+def test_pods_of_one_bridge_find_each_other_in_ipv6_whatever_the_policy_of_forward() -> None:
+    """bridge-nf-call-ip6tables brings neighbour discovery there; ARP never goes through iptables."""
+    view = NodeView("n1", bridges=("kube-bridge",))
+    assert len(rules("KRPY-SVC-FORWARD", view)) == 1
+    assert rules("KRPY-SVC-FORWARD", view, family=6)[1:] == (
+        "-p ipv6-icmp -m icmp6 --icmpv6-type neighbour-solicitation -j ACCEPT",
+        "-p ipv6-icmp -m icmp6 --icmpv6-type neighbour-advertisement -j ACCEPT",
     )
 
 
