@@ -24,6 +24,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
 from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
 from kuberouter_py.kernel.monitor import PORT_NEWS, VIP_LINK_NEWS, Monitor
+from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.observe.log import configure
@@ -94,6 +95,7 @@ class Agent:
         self._monitor = Monitor(
             self._edges.vip_links, self._kernel_news, self._edges.port_ids, self._edges.addresses.holds
         )
+        self._rule_news = RuleNews(lambda: self._runner.ask_compare(["iptables"]))
 
     # -- from start to end -------------------------------------------------------------------------------------------
 
@@ -130,6 +132,7 @@ class Agent:
             return 0 if self._ended.is_set() else 1
         self._monitor.open()  # before the first look at the node, so that nothing changes unseen
         self._start("kernel news", self._monitor.run)
+        self._start("rule news", self._rule_news.run)
         self._start("services", self._runner.run)
         self._ended.wait()
         return 0
@@ -191,6 +194,7 @@ class Agent:
     def _stop_parts(self) -> None:
         self._runner.stop()
         self._monitor.stop()
+        self._rule_news.stop()
         self._source.stop()
         for thread in self._threads:
             thread.join(timeout=5.0)
