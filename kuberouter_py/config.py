@@ -162,10 +162,24 @@ class Config:
         group=SERVICES,
     )
     vip_binding: str = _option(
-        values.choice("address", "route"),
-        "address",
+        values.choice("auto", "address", "route"),
+        "auto",
         "what makes the kernel accept a Service address: an address on --vip-link and its route, or the route alone "
-        "(scales to tens of thousands)",
+        "(scales to tens of thousands); auto: an address while there are at most 5,000",
+        group=SERVICES,
+    )
+    ipvs_estimation: str = _option(
+        values.choice("auto", "on", "off"),
+        "auto",
+        "whether IPVS estimates rates, for which packets wait every 2 s where there are tens of thousands of entries; "
+        "auto: stopped above 20,000 virtual servers and destinations",
+        group=SERVICES,
+    )
+    ipvs_conn_tab_bits: int = _option(
+        values.CONN_TAB_BITS,
+        0,
+        "the size of IPVS' connection table as a power of 2, given when the agent loads ip_vs; 0: the kernel's own "
+        "or modprobe.d's",
         group=SERVICES,
     )
 

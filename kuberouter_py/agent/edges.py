@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.services.nodestate import ESTIMATION
 from kuberouter_py.kernel import command
 from kuberouter_py.kernel.bridge import BridgePorts
 from kuberouter_py.kernel.ipset import Members, Sets
@@ -52,6 +53,9 @@ class ServicesEdges:
     def __init__(
         self, config: Config, *, load_modules: bool = True, proxy_healthy: Callable[[], bool] = lambda: True
     ) -> None:
+        self._conn_tab_bits = config.ipvs_conn_tab_bits
+        if load_modules and self._conn_tab_bits:
+            command.load_modules(("ip_vs",), parameters=(f"conn_tab_bits={self._conn_tab_bits}",))
         self.missing_modules = command.load_modules(MODULES) if load_modules else {}
         self.sysctls = Sysctls("services", root=Path(config.proc_sys))
         self.sets = Sets(SERVICES_SETS)
@@ -117,12 +121,25 @@ class ServicesEdges:
 
     def facts(self) -> Mapping[str, str]:
         """What `status` adds of the edges."""
-        said = {"iptables": self.chains.flavour or "not read yet"}
+        said = {"iptables": self.chains.flavour or "not read yet", "connection table": self._connection_table()}
         if self.chains.rules_in_both:
             said["iptables warning"] = "both flavours hold rules of others; both apply"
         if self.missing_modules:
             said["kernel modules not loaded"] = "; ".join(self.missing_modules.values())
         return said
+
+    def _connection_table(self) -> str:
+        bits = command.module_parameter("ip_vs", "conn_tab_bits")
+        if not bits:
+            return "size not known: ip_vs is not a module of this kernel, or not loaded"
+        said = f"2^{bits} rows"
+        if self._conn_tab_bits and bits != str(self._conn_tab_bits):
+            said += f", not 2^{self._conn_tab_bits} as asked: ip_vs was loaded before (takes effect once it is anew)"
+        return said
+
+    def estimates_rates(self) -> bool:
+        """Whether IPVS estimates rates now; where they stand still they are no rates."""
+        return self.sysctls.current(ESTIMATION) != "0"
 
 
 class Node:

@@ -122,6 +122,7 @@ class Telling:
             yield "both flavours of iptables hold rules of other programs; both apply"
 
     def _counters(self) -> Iterable[ServiceCounters]:
+        rates = self._edges.estimates_rates()
         for key, counted in self._edges.servers.statistics().items():
             owner = self._owner_of(key)
             if owner is None:
@@ -138,11 +139,11 @@ class Telling:
                 packets_out=counted.packets_out,
                 bytes_in=counted.bytes_in,
                 bytes_out=counted.bytes_out,
-                connection_rate=counted.connections_rate,
-                packet_rate_in=counted.packets_in_rate,
-                packet_rate_out=counted.packets_out_rate,
-                byte_rate_in=counted.bytes_in_rate,
-                byte_rate_out=counted.bytes_out_rate,
+                connection_rate=counted.connections_rate if rates else None,
+                packet_rate_in=counted.packets_in_rate if rates else None,
+                packet_rate_out=counted.packets_out_rate if rates else None,
+                byte_rate_in=counted.bytes_in_rate if rates else None,
+                byte_rate_out=counted.bytes_out_rate if rates else None,
             )
 
 

@@ -80,8 +80,13 @@ def run(argv: Sequence[str], input: str | None = None, timeout: float = 30.0) ->
     return done.stdout.decode(errors="replace")
 
 
-def load_modules(names: Sequence[str], modules: Path = Path("/sys/module")) -> dict[str, str]:
+def load_modules(
+    names: Sequence[str], modules: Path = Path("/sys/module"), parameters: Sequence[str] = ()
+) -> dict[str, str]:
     """Asks the kernel to load modules; returns those that it may lack, each with modprobe's words.
+
+    parameters: of a single module, "name=value"; they come before what modprobe.d says, and one that is loaded already
+    keeps its own.
 
     A module can be built in without a trace in /sys/module, or the node can have no modprobe: whoever needs the
     function finds out by using it. So nothing is raised, and what comes back is only an explanation for a later
@@ -91,13 +96,21 @@ def load_modules(names: Sequence[str], modules: Path = Path("/sys/module")) -> d
     if not wanted:
         return {}
     try:
-        run(["modprobe", "-a", *wanted])
+        run(["modprobe", *wanted, *parameters] if parameters else ["modprobe", "-a", *wanted])
     except CommandFailed as error:
         lines = error.stderr.splitlines() or [str(error)]
         return {name: reason for name in wanted if (reason := _line_about(name, lines))}
     except EdgeError as error:
         return dict.fromkeys(wanted, str(error))
     return {}
+
+
+def module_parameter(module: str, name: str, modules: Path = Path("/sys/module")) -> str:
+    """A parameter of a module that is loaded; "" where there is none to be read."""
+    try:
+        return (modules / module / "parameters" / name).read_text().strip()
+    except OSError:
+        return ""
 
 
 def could_load(name: str, modules: Path = Path("/sys/module")) -> bool:

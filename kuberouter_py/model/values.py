@@ -195,6 +195,11 @@ def _check_whole(seconds: float) -> None:
         raise ValueError(f"{duration_text(seconds)} is not whole seconds, which is all that the kernel keeps")
 
 
+def _check_conn_tab_bits(bits: int) -> None:
+    if bits and bits < 8:
+        raise ValueError(f"{bits} is neither 0 nor 8 to 20")
+
+
 def _check_ipvs_timeout(seconds: float) -> None:
     _check_whole(seconds)
     # ip_vs_set_timeout refuses more than INT_MAX / HZ; HZ is at most 1000
@@ -265,6 +270,8 @@ NODE_ADDRESSES: Kind[tuple[Cidr | str, ...]] = Kind(
 CIDRS: Kind[tuple[Cidr, ...]] = Kind("CIDR,...", _parse_cidrs, _cidrs_text, gathers=True)
 ADDRESS: Kind[str] = Kind("ADDRESS", _parse_address, str)
 PORT = replace(_number("a port", 0, 65535), metavar="PORT")
+# What ip_vs takes (ip_vs_conn.c); anything else is its own default there, without a word.
+CONN_TAB_BITS = checked(_number("a number of bits", 0, 20), _check_conn_tab_bits)
 COUNT = _number("a number", 0, 2**31 - 1)
 VERBOSITY = _number("a verbosity", 0, 10)
 NODE_NAME = checked(TEXT, _check_node_name, metavar="NAME")

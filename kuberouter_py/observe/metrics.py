@@ -37,7 +37,9 @@ DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0
 
 
 class ServiceCounters(NamedTuple):
-    """What IPVS counted on one address and port of a Service. Rates are per second, as the kernel estimates them."""
+    """What IPVS counted on one address and port of a Service. Rates are per second, as the kernel estimates them; None:
+    it does not.
+    """
 
     namespace: str
     service: str
@@ -49,11 +51,11 @@ class ServiceCounters(NamedTuple):
     packets_out: int
     bytes_in: int
     bytes_out: int
-    connection_rate: int = 0
-    packet_rate_in: int = 0
-    packet_rate_out: int = 0
-    byte_rate_in: int = 0
-    byte_rate_out: int = 0
+    connection_rate: int | None = None
+    packet_rate_in: int | None = None
+    packet_rate_out: int | None = None
+    byte_rate_in: int | None = None
+    byte_rate_out: int | None = None
 
 
 # kube-router's metric -> the field of ServiceCounters; counters, then gauges.
@@ -198,7 +200,8 @@ class Metrics:
                     f"kube_router_service_{name}", f"IPVS: {column.replace('_', ' ')}", labels=_SERVICE_LABELS
                 )
                 for label, row in zip(labels, rows, strict=True):
-                    metric.add_metric(label, getattr(row, column))
+                    if (value := getattr(row, column)) is not None:
+                        metric.add_metric(label, value)
                 yield metric
 
     def _sync_metrics(self) -> Iterator[Metric]:

@@ -15,6 +15,10 @@ class AddressBook:
         self._external: dict[bytes, tuple[ObjectKey, ...]] = {}
         self._by_service: dict[ObjectKey, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {}
 
+    def __len__(self) -> int:
+        """How many addresses: one that is of both sorts is refused as the one or the other anyway."""
+        return len(self._cluster) + len(self._external)
+
     def is_cluster_ip(self, address: bytes) -> bool:
         return address in self._cluster
 

@@ -23,6 +23,7 @@ from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.marks import Marks
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
+from kuberouter_py.controllers.services.scale import Scale
 from kuberouter_py.controllers.services.scheduling import DEFAULT, schedulers_needed
 from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
@@ -83,6 +84,7 @@ class ServicesController:
         self._marks = Marks(lambda: held(MEMBERS), lambda: (held(SERVERS), wanted(SERVERS)))
         self._view = NodeView(node_name, families=())
         self._addresses = AddressBook()
+        self._scale = Scale(config, self._reconciler.wanted, self._reconciler.held)
         self._refusals = Refusals(self.owner_of, self._addresses.holders, node_name)
         self._schedulers: dict[str, bool] = {DEFAULT: True}
         self._drains = Drains(config.ipvs_graceful_period) if config.ipvs_graceful_termination else None
@@ -205,7 +207,8 @@ class ServicesController:
         try:
             draining = self._drains.count() if self._drains else 0
             numbers = table_counts(self._reconciler, self._services(), draining)
-            said = {**facts(self._config, self._view), **more_facts}
+            scale = self._scale.facts(len(self._addresses), self._node_facts.sysctl_before_us)
+            said = {**facts(self._config, self._view), **scale, **more_facts}
             notes = [note for notes in self._notes.values() for note in notes]
             refused = [(*where, reason, self._refusals.owners(*where)) for where, reason in self._standing().items()]
             return status_of(self.name, self._history, refused, numbers, said, notes, tuple(foreign_servers))
@@ -317,7 +320,10 @@ class ServicesController:
 
     def _node_share(self) -> Share:
         kernel = Kernel(
-            self._node_facts.kernel_version(), self._node_facts.processors(), self._node_facts.sysctl_before_us
+            self._node_facts.kernel_version(),
+            self._node_facts.processors(),
+            self._node_facts.sysctl_before_us,
+            self._scale.estimates(),
         )
         return node_share(self._config, self._view, self._links, kernel)
 
@@ -375,9 +381,10 @@ class ServicesController:
             self._marks.keep(key, ())
             return self._drained(key, NOTHING, before, gone=True), ()
         slices = self._cluster.slices_of(key)
+        config = self._scale.config_for(service, len(self._addresses))
         try:
             with self._marks.deciding(key) as mark_of:
-                decided = decide(service, slices, self._view, self._config, self._addresses.is_cluster_ip, mark_of)
+                decided = decide(service, slices, self._view, config, self._addresses.is_cluster_ip, mark_of)
             return self._drained(key, decided.share, before, gone=False), decided.notes
         except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
             message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"

@@ -256,7 +256,7 @@ def _frontend_items(key: VirtualServerKey, frontend: Frontend, local: bool, view
     items = [Item(MEMBERS, SetMember(services_set(role, family), entry), None) for role in roles]
     if frontend.vip:
         items.append(Item(MEMBERS, SetMember(services_set("vips", family), SetEntry(key.address)), None))
-        if config.vip_binding == "address":
+        if config.vip_binding != "route":
             items.append(Item(ADDRESSES, Address(config.vip_link, key.address), None))
         items.append(Item(ROUTES, key.address, _route(config.vip_link, route_source(view, family))))
     return tuple(items)

@@ -11,15 +11,17 @@ from kuberouter_py.controllers.services.chains import chains, sets
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Link, LinkState
 
+ESTIMATION = "net/ipv4/vs/run_estimation"  # older kernels have no such switch
 SYSCTLS, SETS, CHAINS, LINKS, BRIDGE_PORTS = "sysctls", "ipsets", "iptables", "links", "bridge ports"
 
 
 class Kernel(NamedTuple):
-    """before_us: a sysctl's value before we first wrote it, None where there is none."""
+    """before_us: a sysctl's value before we first wrote it, None where there is none. estimates: see scale.py."""
 
     version: tuple[int, int]
     processors: int
     before_us: Callable[[str], str | None]
+    estimates: bool | None = None
 
 
 def node_share(config: Config, view: NodeView, links: Sequence[LinkState], kernel: Kernel) -> Share:
@@ -73,6 +75,8 @@ def _ipvs_sysctls(kernel: Kernel) -> Iterator[tuple[str, str]]:
     yield "net/ipv4/vs/conntrack", "1"
     yield "net/ipv4/vs/expire_nodest_conn", "1"
     yield "net/ipv4/vs/expire_quiescent_template", "1"
+    if kernel.estimates is not None and kernel.before_us(ESTIMATION) is not None:
+        yield ESTIMATION, str(int(kernel.estimates))
     if (4, 1) <= kernel.version < (5, 9):  # from 5.9 on the default 1 is right
         yield "net/ipv4/vs/conn_reuse_mode", "0"
 

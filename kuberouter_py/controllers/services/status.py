@@ -74,7 +74,6 @@ def facts(config: Config, view: NodeView) -> dict[str, str]:
         "nodeport addresses": ", ".join(map(address_text, view.nodeport_addresses)) or no_port,
         "service CIDRs": ", ".join(map(cidr_text, view.service_cidrs)) or "not known: the ClusterIPs seen",
         "pod bridges": ", ".join(view.bridges) or "none",
-        "vip binding": config.vip_binding,
     }
 
 

@@ -77,7 +77,9 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
         ({"ipvs-sync-period": "0s"}, "--ipvs-sync-period: must be more than 0"),
         ({"run-router": "perhaps"}, '--run-router: "perhaps" is neither true nor false'),
         ({"health-port": "70000"}, '--health-port: "70000" is not a port (0 to 65535)'),
-        ({"vip-binding": "link"}, '--vip-binding: "link" is none of address, route'),
+        ({"ipvs-conn-tab-bits": "7"}, "--ipvs-conn-tab-bits: 7 is neither 0 nor 8 to 20"),
+        ({"ipvs-conn-tab-bits": "21"}, '--ipvs-conn-tab-bits: "21" is not a number of bits (0 to 20)'),
+        ({"vip-binding": "link"}, '--vip-binding: "link" is none of auto, address, route'),
         ({"no-such": "1"}, "--no-such: no such option"),
         ({"enable-ipv4": "false", "enable-ipv6": "false"}, "--enable-ipv4: false, and --enable-ipv6 too"),
         (

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from kuberouter_py.kernel import command
-from kuberouter_py.kernel.command import CommandFailed, LockHeld, could_load, load_modules, programs_run, run
+from kuberouter_py.kernel.command import (
+    CommandFailed,
+    LockHeld,
+    could_load,
+    load_modules,
+    module_parameter,
+    programs_run,
+    run,
+)
 from kuberouter_py.ports import Busy, Unavailable
 
 
@@ -88,3 +96,21 @@ def test_a_node_without_modprobe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(command, "run", absent)
     assert load_modules(["ip_vs"], tmp_path) == {"ip_vs": "modprobe: No such file or directory"}
+
+
+def test_a_module_with_a_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def fake(argv: list[str]) -> str:
+        asked.append(argv)
+        return ""
+
+    monkeypatch.setattr(command, "run", fake)
+    assert load_modules(["ip_vs"], tmp_path, ["conn_tab_bits=16"]) == {}
+    assert asked == [["modprobe", "ip_vs", "conn_tab_bits=16"]]
+    assert module_parameter("ip_vs", "conn_tab_bits", tmp_path) == ""
+    (tmp_path / "ip_vs" / "parameters").mkdir(parents=True)
+    (tmp_path / "ip_vs" / "parameters" / "conn_tab_bits").write_text("12\n")
+    assert module_parameter("ip_vs", "conn_tab_bits", tmp_path) == "12"
+    assert load_modules(["ip_vs"], tmp_path, ["conn_tab_bits=16"]) == {}
+    assert len(asked) == 1

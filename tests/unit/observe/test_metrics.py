@@ -57,6 +57,15 @@ def test_service_counters_under_kube_routers_names() -> None:
     assert {name: samples[f"kube_router_service_{name}", LABELS] for name in values} == values
 
 
+def test_no_rates_where_the_kernel_estimates_none() -> None:
+    still = ROW._replace(
+        connection_rate=None, packet_rate_in=None, packet_rate_out=None, byte_rate_in=None, byte_rate_out=None
+    )
+    samples = scrape(Metrics("0.1.0", lambda: [still], lambda: [SERVICES]))
+    assert samples["kube_router_service_packets_in", LABELS] == 70
+    assert not [name for name, _ in samples if name.endswith(("_cps", "ps_in", "ps_out"))]
+
+
 def test_syncs_under_both_names() -> None:
     metrics = make()
     metrics.synced(report(0.5, full=True))
