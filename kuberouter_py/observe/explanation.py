@@ -44,7 +44,8 @@ def _path_lines(path: Mapping[str, Any]) -> Iterator[str]:
 def _destination(one: Mapping[str, Any]) -> str:
     seen = f"{'masqueraded as' if one['masqueraded'] else 'sees'} {one['source'] or 'an unknown address'}"
     method = "" if one["forwarding"] == "masquerade" else f" {one['forwarding']}"
-    return f"{_where(one)} weight {one['weight']}{method}, {seen}: {one['why']}"
+    drains = "" if one["drainsFor"] is None else f" (drains for another {one['drainsFor']} s at most)"
+    return f"{_where(one)} weight {one['weight']}{drains}{method}, {seen}: {one['why']}"
 
 
 def _where(one: Mapping[str, Any]) -> str:

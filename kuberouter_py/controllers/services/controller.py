@@ -29,7 +29,7 @@ from kuberouter_py.controllers.services.status import History, busy_status, fact
 from kuberouter_py.controllers.services.view import NodeView, node_view
 from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.healthcheck import HealthCheckPort
-from kuberouter_py.model.kernel import LinkState, VirtualServerKey, address_text
+from kuberouter_py.model.kernel import DestinationKey, LinkState, ServerKey, VirtualServerKey, address_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
 from kuberouter_py.ports import Busy, EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table, Unavailable
 
@@ -235,10 +235,14 @@ class ServicesController:
                     holders=self._addresses.holders,
                     refused=self._standing(),
                     notes=lambda key: self._notes.get(key, ()),
+                    draining=self._draining,
                 )
             )
         finally:
             self._lock.release()
+
+    def _draining(self, server: ServerKey) -> Mapping[DestinationKey, float]:
+        return self._drains.left(server, self._clocks.monotonic()) if self._drains else {}
 
     def _claimants(self, key: VirtualServerKey) -> list[ObjectKey]:
         return [owner for owner in self._reconciler.claimants(key) if isinstance(owner, ObjectKey)]

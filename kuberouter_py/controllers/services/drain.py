@@ -173,6 +173,10 @@ class Drains:
                     owners.add(self._owners[server])
         return owners
 
+    def left(self, server: ServerKey, now: float) -> dict[DestinationKey, float]:
+        """Seconds that each destination which drains in this server has at most."""
+        return {where: max(0.0, one.end - now) for where, one in self._leaving.get(server, {}).items()}
+
     def count(self) -> int:
         """Destinations that drain, each once for each virtual server."""
         return sum(map(len, self._leaving.values()))

@@ -42,7 +42,8 @@ class Case:
 
     nodes: of each candidate. left_out: with the reason, by set: of the Local policy or of the whole cluster. notes:
     what is not as the Service's owner asked, and names this address. taken: the Service that has the address instead.
-    refused: what of this frontend the kernel does not take. health_check: of which Service it is the health check port.
+    gone: the Service that had it, and is there no more. refused: what of this frontend the kernel does not take.
+    health_check: of which Service it is the health check port.
     """
 
     frontend: Frontend
@@ -56,6 +57,7 @@ class Case:
     left_out: Mapping[bool, tuple[LeftOut, ...]]
     notes: tuple[str, ...]
     taken: str
+    gone: str
     refused: tuple[str, ...]
     health_check: HealthCheck | None
 
@@ -86,6 +88,7 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
         left_out={each: tuple(_left_out(slices, port, key, known, local=each)) for each in {local, False}},
         notes=tuple(_notes(key, service, known)),
         taken=_taken(key, service, known),
+        gone=_gone(key, known),
         refused=tuple(_refused(key, known)),
         health_check=_health_check(key, known),
     )
@@ -167,6 +170,11 @@ def _health_check(key: VirtualServerKey, known: Known) -> HealthCheck | None:
 def _taken(key: VirtualServerKey, service: Service | None, known: Known) -> str:
     claimants = known.claimants(key)
     return str(claimants[0]) if service and claimants and claimants[0] != service.key else ""
+
+
+def _gone(key: VirtualServerKey, known: Known) -> str:
+    claimants = known.claimants(key)
+    return str(claimants[0]) if claimants and known.cluster.service(claimants[0]) is None else ""
 
 
 def _refused(key: VirtualServerKey, known: Known) -> Iterator[str]:

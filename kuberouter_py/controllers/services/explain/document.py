@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 from typing import Any
 
-from kuberouter_py.controllers.services.explain.case import Case
 from kuberouter_py.controllers.services.explain.explanation import Path, Told
 from kuberouter_py.controllers.services.explain.question import Origin
 from kuberouter_py.controllers.services.explain.rules import Met
@@ -45,8 +45,8 @@ def _path(path: Path) -> dict[str, Any]:
         "role": case.role,
         "source": address_text(case.packet.source),
         "enters": "from a process of this node" if case.from_node else f"by {case.packet.incoming or 'no known link'}",
-        "decided": _state(case, path.decided),
-        "actual": _state(case, path.actual) if path.actual else None,
+        "decided": _state(path, path.decided),
+        "actual": _state(path, path.actual) if path.actual else None,
         "differences": list(path.differences),
         "leftOut": list(_left_out(path)),
         "affinity": _affinity_document(path),
@@ -55,7 +55,7 @@ def _path(path: Path) -> dict[str, Any]:
     }
 
 
-def _state(case: Case, told: Told) -> dict[str, Any]:
+def _state(path: Path, told: Told) -> dict[str, Any]:
     way = told.way
     return {
         "outcome": str(told.verdict.outcome),
@@ -65,8 +65,9 @@ def _state(case: Case, told: Told) -> dict[str, Any]:
             {
                 "address": address_text(leg.where.address),
                 "port": leg.where.port,
-                "node": case.nodes.get(leg.where, ""),
+                "node": path.case.nodes.get(leg.where, ""),
                 "weight": leg.value.weight,
+                "drainsFor": _seconds(path.draining.get(leg.where)),
                 "forwarding": leg.value.forwarding.name.lower(),
                 "source": address_text(source.address) if source.address else "",
                 "masqueraded": source.masqueraded,
@@ -77,6 +78,10 @@ def _state(case: Case, told: Told) -> dict[str, Any]:
         "rules": [_rule(met) for met in way.met],
         "notUnderstood": [_rule(met) for met in way.unread],
     }
+
+
+def _seconds(left: float | None) -> int | None:
+    return None if left is None else ceil(left)
 
 
 def _server(way: Way) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from kuberouter_py.controllers.services.explain.states import Actual, Decided
 from kuberouter_py.controllers.services.explain.verdict import Arrival, Verdict, source_of, verdict
 from kuberouter_py.controllers.services.explain.way import Way, legs, walk
 from kuberouter_py.controllers.services.nodestate import CHAINS
-from kuberouter_py.model.kernel import PERSISTENT, Chain, Rules, SetMember, family_of
+from kuberouter_py.model.kernel import PERSISTENT, Chain, DestinationKey, Rules, SetMember, family_of
 from kuberouter_py.model.notation import (
     destination_option,
     endpoint_text,
@@ -34,6 +34,7 @@ class Begun(NamedTuple):
     case: Case
     state: Decided
     way: Way
+    draining: Mapping[DestinationKey, float]
     wanted_chains: Mapping[Chain, Rules]
 
 
@@ -49,10 +50,13 @@ class Told:
 
 @dataclass(frozen=True)
 class Path:
-    """affinity: what ip_vs remembers of this client; None where it was not asked or has no such thing."""
+    """draining: seconds that are left to each destination which drains. affinity: what ip_vs remembers of this client;
+    None where it was not asked or has no such thing.
+    """
 
     case: Case
     decided: Told
+    draining: Mapping[DestinationKey, float]
     affinity: Affinity | None
     wanted_chains: Mapping[Chain, Rules]
     actual: Told | None = None
@@ -68,14 +72,16 @@ def begin(origin: Origin, target: Target, known: Known, lookups: Lookups) -> lis
     begun = []
     for frontend in frontends(target, families, known):
         case, state = case_of(frontend, origin, known, lookups), Decided(known)
-        begun.append(Begun(case, state, walk(state, case.packet, from_node=case.from_node), chains))
+        way = walk(state, case.packet, from_node=case.from_node)
+        draining = known.draining(way.key) if way.key else {}
+        begun.append(Begun(case, state, way, draining, chains))
     return begun
 
 
 def finish(begun: Begun, lookups: Lookups) -> Path:
     """To every destination: five thousand of them take a second. Raises EdgeError."""
     told = _told(begun.case, begun.state, begun.way, lookups)
-    return Path(begun.case, told, _affinity(told.way, lookups), begun.wanted_chains)
+    return Path(begun.case, told, begun.draining, _affinity(told.way, lookups), begun.wanted_chains)
 
 
 def compared(path: Path, lookups: Lookups, chains: Mapping[Chain, Rules]) -> Path:

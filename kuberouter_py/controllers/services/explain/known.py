@@ -9,7 +9,7 @@ from typing import Any
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.kernel import VirtualServerKey
+from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServerKey
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Refused, ServicesOfCluster
 
@@ -19,7 +19,8 @@ class Known:
     """As of one moment between two syncs.
 
     wanted, foreign: by table name. claimants: of a virtual server, the one in force first. holders: the Services that
-    name an address. refused: by (table, key), the key None for a whole table.
+    name an address. refused: by (table, key), the key None for a whole table. draining: the
+    seconds that are left to what drains in a server.
     """
 
     config: Config
@@ -31,3 +32,4 @@ class Known:
     holders: Callable[[bytes], Collection[ObjectKey]]
     refused: Mapping[tuple[str, Any], Refused]
     notes: Callable[[ObjectKey], Sequence[Note]]
+    draining: Callable[[ServerKey], Mapping[DestinationKey, float]]

@@ -84,6 +84,8 @@ def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
     open_to = [each for each in arrivals if each.leg.value.weight]
     if not arrivals:
         return Verdict(Outcome.REFUSED, _why_empty(case))
+    if case.gone:
+        return Verdict(Outcome.REFUSED, f"Service {case.gone} is gone, connections to {_counted(len(arrivals))} go on")
     if not open_to:
         return Verdict(Outcome.REFUSED, f"{_counted(len(arrivals))}, drained (weight 0), and no other")
     assert way.server is not None

@@ -38,7 +38,7 @@ WEB, PODS = web(), pods(HERE, THERE)
 LB = web(kind="LoadBalancer", ingress=["198.51.100.8"])
 CHECKED = msgspec.structs.replace(LB, external_local=True, health_check_node_port=32000)
 RANGED = msgspec.structs.replace(LB, source_ranges=("203.0.113.0/28",))
-HELD = {"10.244.1.2:8080 on n1", "10.244.2.3:8080 on n2"}
+CLUSTER_IP = VirtualServerKey(Protocol.TCP, packed("10.96.0.10"), 80)
 
 
 def started(*objects: SERVED, config: Config = CONFIG) -> FakeAgent:
@@ -233,8 +233,7 @@ def test_who_came_first_has_the_address() -> None:
 
 def test_what_the_kernel_refuses_is_told() -> None:
     agent = FakeAgent(N1, WEB, PODS)
-    key = VirtualServerKey(Protocol.TCP, packed("10.96.0.10"), 80)
-    agent.kernel.table("virtual servers").refuse[key] = Refused("no memory")
+    agent.kernel.table("virtual servers").refuse[CLUSTER_IP] = Refused("no memory")
     agent.start()
     told = explained(agent, POD, "10.96.0.10:80", actual=True)
     assert told["paths"][0]["refused"] == ["virtual servers: TCP 10.96.0.10:80: no memory"]
@@ -243,8 +242,7 @@ def test_what_the_kernel_refuses_is_told() -> None:
 
 def test_a_client_that_is_kept_at_a_destination() -> None:
     agent = started(web(affinity=60), PODS)
-    key = VirtualServerKey(Protocol.TCP, packed("10.96.0.10"), 80)
-    kept = {(key, packed(POD)): Affinity(DestinationKey(packed("10.244.2.3"), 8080), 42)}
+    kept = {(CLUSTER_IP, packed(POD)): Affinity(DestinationKey(packed("10.244.2.3"), 8080), 42)}
     told = explained(agent, POD, "10.96.0.10:80", templates=kept)
     assert told["paths"][0]["affinity"] == {"address": "10.244.2.3", "port": 8080, "expires": 42}
     assert explained(agent, "10.244.1.8", "10.96.0.10:80", templates=kept)["paths"][0]["affinity"] is None
@@ -252,10 +250,9 @@ def test_a_client_that_is_kept_at_a_destination() -> None:
 
 def test_where_the_kernel_differs_it_is_said() -> None:
     agent = started(WEB, PODS)
-    key = VirtualServerKey(Protocol.TCP, packed("10.96.0.10"), 80)
-    there = agent.kernel.servers[key]
+    there = agent.kernel.servers[CLUSTER_IP]
     kept, lost = sorted(there.destinations)
-    agent.kernel.servers[key] = there._replace(scheduler="wrr", destinations={kept: there.destinations[kept]})
+    agent.kernel.servers[CLUSTER_IP] = there._replace(scheduler="wrr", destinations={kept: there.destinations[kept]})
     del agent.kernel.members[SetMember(services_set("clusterips", 4), SetEntry(packed("10.96.0.10"), Protocol.TCP, 80))]
     told = explained(agent, OUTSIDE, "10.96.0.10:80", actual=True)
     assert lost == DestinationKey(packed("10.244.2.3"), 8080)
@@ -302,3 +299,22 @@ def test_headless_services_have_no_path() -> None:
     headless = msgspec.structs.replace(WEB, cluster_ips=())
     with pytest.raises(Unanswerable, match="no node does anything for it"):
         explained(started(headless), POD, "service/default/web:80")
+
+
+def test_what_drains_has_its_time_and_its_reason() -> None:
+    agent = started(WEB, PODS)
+    for one in (HERE, THERE):
+        agent.kernel.connections[CLUSTER_IP, DestinationKey(one.address, 8080)] = 1
+    agent.tell(pods(HERE, endpoint("10.244.2.3", "n2", SERVING | TERMINATING)))
+    told = explained(agent, POD, "10.96.0.10:80", actual=True)
+    weights = {one["address"]: (one["weight"], one["drainsFor"]) for one in told["paths"][0]["actual"]["destinations"]}
+    assert weights == {"10.244.1.2": (1, None), "10.244.2.3": (0, 30)}
+    assert reasons(told) == {"10.244.2.3": "terminating, and others are ready"}
+    assert told["verdict"].startswith("open: 1 destination, 1 more drained (weight 0), rr")
+    agent.tell(pods())
+    assert (
+        explained(agent, POD, "10.96.0.10:80")["verdict"] == "refused: 2 destinations, drained (weight 0), and no other"
+    )
+    agent.tell_gone(WEB)
+    verdict = explained(agent, POD, "10.96.0.10:80")["verdict"]
+    assert verdict == "refused: Service default/web is gone, connections to 2 destinations go on"
