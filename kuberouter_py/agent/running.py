@@ -1,4 +1,4 @@
-"""The running agent: one thread for each watched kind, one for each controller, one for kernel news, one for HTTP.
+"""The running agent: a thread for each watched kind and for each controller, two for the kernel's news, one for HTTP.
 
 Stopping is not cleaning: SIGTERM ends the threads and leaves the node forwarding. A loop that dies ends the process
 with a clear last line, and the supervisor restarts it.

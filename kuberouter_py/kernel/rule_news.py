@@ -20,8 +20,8 @@ from typing import Final
 
 LOCK_FILE: Final = Path("/run/xtables.lock")
 # Seconds. A program that sets something up runs iptables several times; and one that insists on being first itself, or
-# looks at its chains all the time, shall cost four looks a minute.
-GATHER, REST = 0.5, 15.0
+# looks at its chains all the time, shall cost six looks a minute.
+GATHER, REST = 0.5, 10.0
 
 _IN_CLOSE: Final = 0x8 | 0x10  # IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
 _NETLINK_NETFILTER: Final = 12
