@@ -4,7 +4,7 @@ observe/.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -12,6 +12,7 @@ from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Se
 from kuberouter_py.model.kernel import (
     Chain,
     DestinationKey,
+    Flow,
     LinkState,
     Rules,
     ServerKey,
@@ -190,3 +191,12 @@ class PodNamespaces(Protocol):
 
     def everywhere(self) -> Iterator[NetworkNamespace]:
         """Every other one that this process sees."""
+
+
+class Flows(Protocol):
+    """The connections that the kernel remembers. Raises EdgeError."""
+
+    def udp_flows(self, family: int) -> Iterable[Flow]: ...
+
+    def forget(self, flows: Iterable[Flow]) -> None:
+        """Just these, if they are still there."""

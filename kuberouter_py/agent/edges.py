@@ -13,6 +13,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.nodestate import ESTIMATION
 from kuberouter_py.kernel import command
 from kuberouter_py.kernel.bridge import BridgePorts
+from kuberouter_py.kernel.conntrack import Conntrack
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.ipvs import VirtualServers
@@ -32,6 +33,7 @@ MODULES = (
     "ip_vs",
     "ip_vs_rr",
     "nf_conntrack",
+    "nf_conntrack_netlink",
     "xt_set",
     "ip_set_hash_ip",
     "ip_set_hash_ipport",
@@ -71,6 +73,7 @@ class ServicesEdges:
         self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs, self._marked)
         self.health_checks = HealthChecks(proxy_healthy)
         self.looking = Looking(self.servers, self.chains)
+        self.conntrack = Conntrack()
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
             self.sets,
@@ -112,7 +115,7 @@ class ServicesEdges:
 
     def messages(self) -> int:
         """Netlink messages sent and programs run since the start."""
-        sockets = (self.sets, self.members, self.servers, self.route_socket)
+        sockets = (self.sets, self.members, self.servers, self.route_socket, self.conntrack)
         return sum(each.sent for each in sockets) + command.programs_run()
 
     def port_ids(self) -> frozenset[int]:

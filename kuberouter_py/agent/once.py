@@ -80,6 +80,7 @@ def _controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesC
         cache,
         Node(edges, looking_only=True),  # a cleanup has no question, a plan writes nothing
         edges.tables,
+        edges.conntrack,
         Clocks(time.time, time.monotonic),
         on_report=lambda _report, _notes: None,
         messages=edges.messages,

@@ -70,6 +70,7 @@ class Agent:
             self._source.cache,
             Node(self._edges),
             self._edges.tables,
+            self._edges.conntrack,
             Clocks(time.time, time.monotonic),
             self._reported,
             self._edges.messages,

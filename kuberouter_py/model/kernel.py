@@ -184,6 +184,23 @@ class LinkState(NamedTuple):
     alias: str = ""
 
 
+class Flow(NamedTuple):
+    """A connection that conntrack remembers: who asked whom, and who answers (after translation).
+
+    identity and zone: with the rest they name this very entry.
+    """
+
+    protocol: int
+    source: bytes
+    source_port: int
+    destination: bytes
+    port: int
+    answers: bytes
+    answers_port: int
+    identity: int = 0
+    zone: int = 0
+
+
 def address_text(packed: bytes) -> str:
     """ "10.96.0.1" or "fd00::1" (RFC 5952)."""
     return str(ip_address(packed))

@@ -16,6 +16,7 @@ from kuberouter_py.model.kernel import (
     Address,
     Chain,
     DestinationKey,
+    Flow,
     IpSet,
     Link,
     LinkState,
@@ -109,6 +110,9 @@ class FakeKernel:
         self.chains: dict[Chain, Rules] = {}
         self.servers: dict[ServerKey, VirtualServer] = {}
         self.connections: dict[tuple[ServerKey, DestinationKey], int] = {}  # open ones; absent: none
+        self.flows: list[Flow] = []  # that conntrack remembers
+        self.flow_looks = 0
+        self.no_flows = ""  # what every question about them is refused with
         self.links: dict[str, Link] = {}
         self.addresses: dict[Address, None] = {}
         self.routes: dict[bytes, Route] = {}
@@ -190,6 +194,18 @@ class FakeKernel:
         else:
             self.sysctls[key] = before
         return ""
+
+    # -- conntrack ----------------------------------------------------------------------------------------------------
+
+    def udp_flows(self, family: int) -> list[Flow]:
+        self.flow_looks += 1
+        if self.no_flows:
+            raise EdgeError(self.no_flows)
+        return [flow for flow in self.flows if family_of(flow.source) == family]
+
+    def forget(self, flows: Iterable[Flow]) -> None:
+        for flow in flows:
+            self.flows.remove(flow)
 
     # -- ipsets and chains -------------------------------------------------------------------------------------------
 

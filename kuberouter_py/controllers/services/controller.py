@@ -19,6 +19,7 @@ from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
 from kuberouter_py.controllers.services.drain import Drains, left_behind
 from kuberouter_py.controllers.services.explain.known import Known
+from kuberouter_py.controllers.services.flows import UdpFlows, stale, udp_serving
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.marks import Marks
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS, Kernel, node_share
@@ -29,14 +30,22 @@ from kuberouter_py.controllers.services.status import History, busy_status, fact
 from kuberouter_py.controllers.services.view import NodeView, node_view
 from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.healthcheck import HealthCheckPort
-from kuberouter_py.model.kernel import DestinationKey, LinkState, ServerKey, VirtualServerKey, address_text
+from kuberouter_py.model.kernel import (
+    DestinationKey,
+    LinkState,
+    ServerKey,
+    VirtualServerKey,
+    address_text,
+    family_of,
+)
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
-from kuberouter_py.ports import Busy, EdgeError, NodeFacts, Plan, Refused, ServicesOfCluster, Table, Unavailable
+from kuberouter_py.ports import Busy, EdgeError, Flows, NodeFacts, Plan, Refused, ServicesOfCluster, Table, Unavailable
 
 T = TypeVar("T")
 NODE = ObjectKey("", "")  # the key that stands for the node itself
 # Whose share it is what an earlier process left of Services that have gone since; no object has such a name.
 LEFT_BEHIND = ObjectKey("", "(left behind)")
+UDP_FLOWS = "UDP flows"
 ADDRESS_TAKEN, NOT_DECIDED = "AddressTaken", "NotDecided"
 PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
 A_LOOK = 50  # servers whose counters are read at a time: some 10 ms
@@ -63,6 +72,7 @@ class ServicesController:
         cluster: ServicesOfCluster,
         node_facts: NodeFacts,
         tables: Sequence[Table[Any, Any]],
+        flows: Flows,
         clocks: Clocks,
         on_report: Callable[[SyncReport, Sequence[Note]], None],
         messages: Callable[[], int],
@@ -88,6 +98,9 @@ class ServicesController:
         self._refusals = Refusals(self.owner_of, self._addresses.holders, node_name)
         self._schedulers: dict[str, bool] = {DEFAULT: True}
         self._drains = Drains(config.ipvs_graceful_period) if config.ipvs_graceful_termination else None
+        self._flows = flows
+        self._udp = UdpFlows()
+        self._unforgotten = ""  # why UDP flows that lead to nobody could not be deleted
         self._looking: list[Any] = []  # servers whose counters are still to be read
         self._look_seconds = 0.0  # that this look has taken so far
         self._notes: dict[ObjectKey, tuple[Note, ...]] = {}
@@ -118,7 +131,7 @@ class ServicesController:
             self._begun = True
             news = self._decide_all(keys, dirty)
             self._leave_links(dirty)
-            outcome = self._reconciler.write(dirty)
+            outcome = self._write(dirty)
             # The link exists now, and with it sysctls of its own; and routes may have gone with an address (where
             # --vip-binding changed) or a link (where --vip-link did).
             removed = any(outcome.tables.get(name, TableCounts()).removed for name in (LINKS, ADDRESSES))
@@ -150,7 +163,7 @@ class ServicesController:
             self._backlog -= wanted
             dirty = self._nothing_dirty()
             news = self._decide(wanted, dirty)
-            outcome = self._reconciler.write(dirty)
+            outcome = self._write(dirty)
             if self._unseen:
                 outcome.unread["node"] = self._unseen
         return self._report(started, len(wanted), outcome, news, full=False)
@@ -194,7 +207,7 @@ class ServicesController:
         started = self._clocks.monotonic()
         with self._lock:
             dirty = self._reconciler.read(names)
-            outcome = self._reconciler.write(dirty)
+            outcome = self._write(dirty)
         good = self._report(started, 0, outcome, (), full=False)
         return (self.sync({NODE}) and good) if self._unseen else good
 
@@ -383,12 +396,14 @@ class ServicesController:
         before = self._reconciler.share(key)
         if service is None:
             self._marks.keep(key, ())
+            self._udp.update(key, {})
             return self._drained(key, NOTHING, before, gone=True), ()
         slices = self._cluster.slices_of(key)
         config = self._scale.config_for(service, len(self._addresses))
         try:
             with self._marks.deciding(key) as mark_of:
                 decided = decide(service, slices, self._view, config, self._addresses.is_cluster_ip, mark_of)
+            self._udp.update(key, udp_serving(service, slices, decided.share))
             return self._drained(key, decided.share, before, gone=False), decided.notes
         except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
             message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
@@ -472,6 +487,21 @@ class ServicesController:
             self._look_seconds = 0.0
         return self._report(started, len(keys), outcome, news, full=False) if keys else True
 
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
+        """And then forget the UDP flows that nobody answers any more: one look for all that have changed."""
+        outcome = self._reconciler.write(dirty)
+        if changed := self._udp.changed():
+            self._unforgotten = ""
+            try:
+                for family in sorted({family_of(key.address) for key in changed}):
+                    self._flows.forget([*stale(self._flows.udp_flows(family), changed)])
+                self._udp.done()
+            except EdgeError as error:
+                self._unforgotten = outcome.unread[UDP_FLOWS] = str(error)
+        return outcome
+
     # -- comparing and reporting -------------------------------------------------------------------------------------
 
     def _compare_part(self, name: str) -> bool:
@@ -513,7 +543,10 @@ class ServicesController:
 
     def _standing(self) -> dict[tuple[str, Any], Refused]:
         standing = self._reconciler.standing()
-        return {**standing, ("node", None): Refused(self._unseen)} if self._unseen else standing
+        for what, reason in (("node", self._unseen), (UDP_FLOWS, self._unforgotten)):
+            if reason:
+                standing[what, None] = Refused(reason)
+        return standing
 
 
 def _merged(first: Outcome, second: Outcome) -> Outcome:
