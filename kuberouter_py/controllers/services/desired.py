@@ -41,6 +41,8 @@ from kuberouter_py.model.report import Note
 
 SERVERS, MEMBERS, ADDRESSES, ROUTES = "virtual servers", "set members", "addresses", "routes"
 EVERY_DESTINATION = Destination()
+# Why an address of a Service is not served on this node, as the reason of a note.
+ADDRESS_REFUSED, CLUSTER_IP_HELD = "AddressRefused", "ClusterIPHeld"
 
 
 class Decision(NamedTuple):
@@ -88,7 +90,7 @@ def decide(
         external = _external_addresses(service, family, view, admission, notes)
         if link := view.holder(cluster_address):
             message = f"ClusterIP {address_text(cluster_address)} is not served on this node: its link {link} has it"
-            notes.append(_note(service, "ClusterIPHeld", message))
+            notes.append(_note(service, CLUSTER_IP_HELD, message))
         for port in service.ports:
             frontends = _allowed(service, _frontends(service, port, cluster_address, external, view), config, notes)
             units.update(_port_units(service, port, slices, [*frontends], how, view, config, mark_of))
@@ -117,7 +119,7 @@ def _external_addresses(
             continue
         if reason := refuse(address):
             message = f"{what} {address_text(address)} is not served: {reason}"
-            notes.append(_note(service, "AddressRefused", message, event=True))
+            notes.append(_note(service, ADDRESS_REFUSED, message, event=True))
         else:
             served[address] = address not in view.local and address not in view.elsewhere
     return served
@@ -144,7 +146,7 @@ def _allowed(service: Service, frontends: Iterable[Frontend], config: Config, no
             yield frontend
             continue
         message = f"{address_text(frontend.address)} is not served: inside --excluded-cidrs ({cidr_text(held)})"
-        if (note := _note(service, "AddressRefused", message, event=True)) not in notes:
+        if (note := _note(service, ADDRESS_REFUSED, message, event=True)) not in notes:
             notes.append(note)
 
 

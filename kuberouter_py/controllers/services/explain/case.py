@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
+from kuberouter_py.controllers.services.desired import (
+    ADDRESS_REFUSED,
+    ADDRESSES,
+    CLUSTER_IP_HELD,
+    MEMBERS,
+    ROUTES,
+    SERVERS,
+)
 from kuberouter_py.controllers.services.endpoints import candidates, left_out
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import NODE, Frontend, Origin
@@ -22,8 +29,10 @@ from kuberouter_py.model.cluster import Endpoint, EndpointSlice, Service, Servic
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import DestinationKey, Protocol, VirtualServerKey, address_text, family_of
 from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Lookups
 
+_UNSERVED = (ADDRESS_REFUSED, CLUSTER_IP_HELD)
 CLUSTER_IP, EXTERNAL_IP, LOAD_BALANCER, NODE_PORT = "ClusterIP", "externalIP", "load-balancer address", "NodePort"
 
 
@@ -41,7 +50,8 @@ class Case:
     """packet: the first one of the connection. local: a Local policy is in force for this frontend.
 
     nodes: of each candidate. left_out: with the reason, by set: of the Local policy or of the whole cluster. notes:
-    what is not as the Service's owner asked, and names this address. taken: the Service that has the address instead.
+    what is not as the Service's owner asked; unserved: of it, why this address is not served. taken: the Service that
+    has the address instead.
     gone: the Service that had it, and is there no more. refused: what of this frontend the kernel does not take.
     health_check: of which Service it is the health check port.
     """
@@ -56,6 +66,7 @@ class Case:
     nodes: Mapping[DestinationKey, str]
     left_out: Mapping[bool, tuple[LeftOut, ...]]
     notes: tuple[str, ...]
+    unserved: str
     taken: str
     gone: str
     refused: tuple[str, ...]
@@ -75,6 +86,7 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
     role = _role(key, service)
     local = _is_local(role, service)
     slices = known.cluster.slices_of(service.key) if service else ()
+    notes = list(_notes(key, service, known))
     nodes = {where: one.node for where, one in _found(slices, port, key, known).items()}
     return Case(
         frontend=frontend,
@@ -86,7 +98,8 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
         local=local,
         nodes=nodes,
         left_out={each: tuple(_left_out(slices, port, key, known, local=each)) for each in {local, False}},
-        notes=tuple(_notes(key, service, known)),
+        notes=tuple(f"{note.owner}: {note.message}" for note in notes),
+        unserved=next((note.message for note in notes if note.reason in _UNSERVED and _names(note, key.address)), ""),
         taken=_taken(key, service, known),
         gone=_gone(key, known),
         refused=tuple(_refused(key, known)),
@@ -150,13 +163,16 @@ def _left_out(
             yield LeftOut(one.address, 0, one.node, reason)
 
 
-def _notes(key: VirtualServerKey, service: Service | None, known: Known) -> Iterator[str]:
-    owners = [service.key] if service else []
-    text = address_text(key.address)
-    for owner in dict.fromkeys([*owners, *sorted(known.holders(key.address))]):
+def _notes(key: VirtualServerKey, service: Service | None, known: Known) -> Iterator[Note]:
+    """The Service's own, and of others those about this address."""
+    for owner in dict.fromkeys([*([service.key] if service else ()), *sorted(known.holders(key.address))]):
         for note in known.notes(owner):
-            if text in note.message.split():
-                yield f"{owner}: {note.message}"
+            if (service and owner == service.key) or _names(note, key.address):
+                yield note
+
+
+def _names(note: Note, address: bytes) -> bool:
+    return address_text(address) in note.message.split()
 
 
 def _health_check(key: VirtualServerKey, known: Known) -> HealthCheck | None:

@@ -202,9 +202,10 @@ def _entry(packet: Packet, directions: str) -> SetEntry:
     """ "dst,dst,src" -> (destination, its port, source)"""
     first, *more = directions.split(",")
     sides = {"dst": packet.destination, "src": packet.source}
+    ports = {"dst": packet.port, "src": 0}  # a client's own port is any, and none of a Service's
     entry = SetEntry(sides[first])
     if more:
-        entry = entry._replace(protocol=packet.protocol, port=packet.port)
+        entry = entry._replace(protocol=packet.protocol, port=ports[more[0]])
     if len(more) > 1:
         entry = entry._replace(address2=sides[more[1]])
     return entry
@@ -262,6 +263,12 @@ def _by_mark(which: str) -> Callable[[Iterator[str]], _Match]:
     return make
 
 
+def _with_flags(words: Iterator[str]) -> _Match:
+    """--tcp-flags MASK SET: which of the flags in MASK are set; of a first packet it is SYN alone."""
+    mask, wanted = (set(next(words).split(",")) for _ in range(2))
+    return lambda _tables, _packet: {"SYN"} & mask == wanted - {"NONE"}
+
+
 def _never(words: Iterator[str]) -> _Match:
     next(words)
     return lambda _tables, _packet: False
@@ -275,6 +282,7 @@ _MATCHES: dict[str, Callable[[Iterator[str]], _Match]] = {
     "-o": _by_link("outgoing"),
     "-p": _of_protocol,
     "--dport": _to_port,
+    "--tcp-flags": _with_flags,
     "--src-type": _of_type("source"),
     "--dst-type": _of_type("destination"),
     "--ctstate": _in_state,

@@ -161,8 +161,8 @@ def _why_rejected(case: Case) -> str:
 def _why_not_ours(case: Case, way: Way) -> str:
     key, service, port = case.frontend
     address = address_text(key.address)
-    if case.notes:
-        return case.notes[0].partition(": ")[2]
+    if case.unserved:
+        return case.unserved
     if case.refused:
         return f"the kernel refuses it: {case.refused[0]}"
     if way.end is End.LOCAL:

@@ -64,6 +64,7 @@ class Way(NamedTuple):
 _OUT, _AROUND = (("OUTPUT", ("raw", "mangle", "nat")),), (("PREROUTING", ("raw", "mangle")),)
 _IN = (("PREROUTING", ("raw", "mangle", "nat")),)
 _ARRIVING = (("INPUT", ("mangle", "filter")),)
+_SENT_AWAY, _PASSED_ON = (("OUTPUT", ("filter",)),), (("FORWARD", ("mangle", "filter")),)
 _LEAVING = ("POSTROUTING", ("mangle", "nat"))
 Toward = Callable[[bytes], Hop | None]
 _Hooks = Sequence[tuple[str, Sequence[str]]]
@@ -82,6 +83,8 @@ def walk(state: State, packet: Packet, *, from_node: bool) -> Way:
     elif _pass(state, whole, _IN):
         return _lost(whole)
     if not state.is_local(packet.destination):
+        if _pass(state, whole, _SENT_AWAY if from_node else _PASSED_ON):
+            return _lost(whole)
         return Way(End.AWAY, whole.packet, tuple(whole.met), tuple(whole.unread))
     if _pass(state, whole, _ARRIVING):
         return _lost(whole)

@@ -15,9 +15,9 @@ from kuberouter_py.model.cluster import SERVING, TERMINATING, Endpoint, Endpoint
 from kuberouter_py.model.kernel import DestinationKey, Protocol, SetEntry, SetMember, VirtualServerKey
 from kuberouter_py.model.names import services_set
 from kuberouter_py.ports import Affinity, Refused
-from tests.fakes.agent import SERVED, FakeAgent
+from tests.fakes.agent import LINKS, SERVED, FakeAgent
 from tests.fakes.lookups import FakeLookups
-from tests.fakes.objects import cidr, endpoint, endpoint_slice, node, packed, port, service
+from tests.fakes.objects import cidr, endpoint, endpoint_slice, link, node, packed, port, service
 
 N1 = node("192.168.0.1")
 POD, OUTSIDE = "10.244.1.9", "203.0.113.9"
@@ -318,3 +318,15 @@ def test_what_drains_has_its_time_and_its_reason() -> None:
     agent.tell_gone(WEB)
     verdict = explained(agent, POD, "10.96.0.10:80")["verdict"]
     assert verdict == "refused: Service default/web is gone, connections to 2 destinations go on"
+
+
+def test_what_somebody_else_serves_on_this_node() -> None:
+    held = FakeAgent(N1, WEB, PODS, links=(*LINKS, link("nodelocaldns", "10.96.0.10/32", kind="dummy")))
+    held.start()
+    assert explained(held, POD, "10.96.0.10:80")["verdict"] == (
+        "not ours: ClusterIP 10.96.0.10 is not served on this node: its link nodelocaldns has it"
+    )
+    excluded = started(WEB, PODS, config=Config(excluded_cidrs=(cidr("10.96.0.0/16"),)))
+    assert explained(excluded, POD, "10.96.0.10:80")["verdict"] == (
+        "not ours: 10.96.0.10 is not served: inside --excluded-cidrs (10.96.0.0/16)"
+    )

@@ -78,6 +78,8 @@ def passed(*rules: str, packet: Packet = PACKET, tables: Tables | None = None) -
         ("-m conntrack --ctstate NEW,UNTRACKED", True),
         ("-m conntrack --ctstate RELATED,ESTABLISHED", False),
         ("-p icmp -m icmp --icmp-type echo-request", False),
+        ("-p tcp -m tcp --tcp-flags SYN,RST SYN", True),
+        ("-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN", False),
         ("-m mark --mark 0x5", False),
         ("-m connmark --mark 0x0/0x5", True),
         ('-m comment --comment "krpy: two words"', True),
@@ -96,6 +98,7 @@ def test_sets_by_direction() -> None:
         ("! --match-set to dst,dst", ""),
         ("--match-set from src", "DROP"),
         ("--match-set both dst,dst,src", "DROP"),
+        ("--match-set to src,src", ""),
         ("--match-set gone dst,dst", ""),
     ):
         assert passed(tables=Tables({"PREROUTING": [f"-m set {match} -j DROP"]}, sets)).ended == ended
