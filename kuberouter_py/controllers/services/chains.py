@@ -24,9 +24,11 @@ from kuberouter_py.model.names import (
     services_set,
 )
 
-NAT, MASQUERADE, INPUT, FORWARD, SILENT, MARK, UNMARK = (
-    SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "SILENT", "MARK", "UNMARK")
+NAT, MASQUERADE, INPUT, FORWARD, OUTPUT, SILENT, MARK, UNMARK = (
+    SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "OUTPUT", "SILENT", "MARK", "UNMARK")
 )
+
+_BYTES = {4: 4, 6: 16}  # of an address
 
 SET_TYPES = {
     "owned": "hash:ip,port",  # our virtual servers: how a later process knows them
@@ -86,7 +88,10 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
     yield Chain(family, "nat", NAT), Rules(tuple(_nat(config, view, family)))
     yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(view, family)))
     yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
-    yield Chain(family, "filter", FORWARD), Rules(tuple(_forward(view, family)))
+    unallocated = tuple(_unallocated(config, view, family))
+    yield Chain(family, "filter", FORWARD), Rules((*_forward(view, family), *unallocated))
+    not_here = ("-m addrtype --dst-type LOCAL -j RETURN", *unallocated) if unallocated else ()
+    yield Chain(family, "filter", OUTPUT), Rules(not_here)
     yield Chain(family, "mangle", SILENT), Rules(tuple(_silent(view, family)))
     yield Chain(family, "mangle", MARK), Rules(tuple(_mark(view, family)))
     yield Chain(family, "mangle", UNMARK), Rules((_unmark(),))
@@ -101,6 +106,7 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
         ("nat", "POSTROUTING", MASQUERADE),
         ("filter", "INPUT", INPUT),
         ("filter", "FORWARD", FORWARD),
+        ("filter", "OUTPUT", OUTPUT),
     ):
         yield Chain(family, table, hook), Rules((f"-j {target}",))
 
@@ -120,7 +126,7 @@ def _nat(config: Config, view: NodeView, family: int) -> Iterator[str]:
     if config.masquerade_all:
         yield f"{inside} {masquerade}"
     elif view.detector in ("NodeCIDR", "ClusterCIDR"):
-        local = [cidr for cidr in view.detector_cidrs if (len(cidr.network) == 4) == (family == 4)]
+        local = [cidr for cidr in view.detector_cidrs if len(cidr.network) == _BYTES[family]]
         for cidr in local:
             yield f"-s {cidr_text(cidr)} -j ACCEPT"
         if local:
@@ -180,6 +186,18 @@ def _forward(view: NodeView, family: int) -> Iterator[str]:
             yield f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
 
 
+def _unallocated(config: Config, view: NodeView, family: int) -> Iterator[str]:
+    """Addresses that ClusterIPs are given from and no Service has, or none that we know yet: routed on, a packet may
+    come back to us, again and again. What --excluded-cidrs gives to somebody else is his.
+    """
+    allocated = [cidr for cidr in view.allocated_cidrs if len(cidr.network) == _BYTES[family]]
+    excluded = [cidr for cidr in config.excluded_cidrs if len(cidr.network) == _BYTES[family]]
+    for cidr in excluded if allocated else ():
+        yield f"-d {cidr_text(cidr)} -j RETURN"
+    for cidr in allocated:
+        yield f"-d {cidr_text(cidr)} -m conntrack --ctstate NEW,UNTRACKED -j DROP"
+
+
 def _silent(view: NodeView, family: int) -> Iterator[str]:
     """Who is not answered at all, on the original addresses (S7.03, S3.09); of NEW alone, so that what lives goes on
     (S4.04). In mangle: ip_vs takes the node's own packets before filter OUTPUT.
@@ -214,7 +232,7 @@ def _from_here(view: NodeView, family: int) -> Iterator[str]:
     yield "-m addrtype --src-type LOCAL"
     if view.detector in ("NodeCIDR", "ClusterCIDR"):
         for cidr in view.pod_cidrs or view.detector_cidrs:
-            if (len(cidr.network) == 4) == (family == 4):
+            if len(cidr.network) == _BYTES[family]:
                 yield f"-s {cidr_text(cidr)}"
     elif view.detector_interface:
         yield f"-i {view.detector_interface}"

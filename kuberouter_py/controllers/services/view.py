@@ -39,7 +39,8 @@ class NodeView:
     elsewhere: frozenset[bytes] = frozenset()
     nodeport_addresses: tuple[bytes, ...] = ()
     pod_cidrs: tuple[Cidr, ...] = ()
-    service_cidrs: tuple[Cidr, ...] = ()
+    service_cidrs: tuple[Cidr, ...] = ()  # as the operator says, else the cluster
+    allocated_cidrs: tuple[Cidr, ...] = ()  # as the cluster says: what ClusterIPs are given from, and nothing else
     detector: str = "none"
     detector_cidrs: tuple[Cidr, ...] = ()
     detector_interface: str = ""
@@ -96,6 +97,7 @@ def node_view(
         nodeport_addresses=_nodeport_addresses(config, primary, links),
         pod_cidrs=pod_cidrs,
         service_cidrs=config.service_cluster_ip_range or service_cidrs,
+        allocated_cidrs=service_cidrs,
         detector=mode,
         detector_cidrs=tuple(cidrs),
         detector_interface=interface,

@@ -12,7 +12,7 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import NamedTuple
 
-from kuberouter_py.controllers.services.admission import cidr_text
+from kuberouter_py.controllers.services.admission import cidr_text, inside
 from kuberouter_py.controllers.services.explain.case import CLUSTER_IP, Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
 from kuberouter_py.controllers.services.explain.rules import Met
@@ -147,6 +147,9 @@ def _why_dropped(case: Case, rule: Met | None, held: Collection[SetMember]) -> s
     if "ranged" in roles:
         ranges = case.frontend.service.source_ranges if case.frontend.service else ()
         return f"outside loadBalancerSourceRanges ({', '.join(ranges)})"
+    address = case.frontend.key.address
+    if case.frontend.service is None and (allocated := inside(address, case.view.allocated_cidrs)):
+        return f"no Service has {address_text(address)} of the Service CIDR {cidr_text(allocated)}"
     return f"dropped by {rule.chain.chain}: {rule.rule}" if rule else "dropped"
 
 

@@ -131,6 +131,19 @@ def test_pods_of_one_bridge_find_each_other_in_ipv6_whatever_the_policy_of_forwa
     )
 
 
+def test_what_no_service_has_of_the_service_cidrs_is_not_routed_on() -> None:
+    """As nftables mode does, and only where the cluster itself says what is allocated."""
+    ranges = (cidr("10.96.0.0/16"), cidr("fd00:96::/112"))
+    view = NodeView("n1", allocated_cidrs=ranges)
+    drops = ("-d 10.96.0.0/16 -m conntrack --ctstate NEW,UNTRACKED -j DROP",)
+    assert rules("KRPY-SVC-FORWARD", view)[1:] == drops
+    assert rules("KRPY-SVC-OUTPUT", view) == ("-m addrtype --dst-type LOCAL -j RETURN", *drops)
+    assert rules("KRPY-SVC-OUTPUT", view, family=6)[-1].startswith("-d fd00:96::/112 ")
+    theirs = Config(excluded_cidrs=(cidr("10.96.9.0/24"),))
+    assert rules("KRPY-SVC-FORWARD", view, theirs)[1:] == ("-d 10.96.9.0/24 -j RETURN", *drops)
+    assert rules("KRPY-SVC-OUTPUT", NodeView("n1", service_cidrs=ranges)) == ()
+
+
 def test_who_hears_nothing_is_told_before_ip_vs_for_the_wire_and_for_the_node() -> None:
     """S7.03, S3.09, S4.04: NEW only, in mangle: filter OUTPUT comes after ip_vs."""
     view = NodeView("n1", detector="NodeCIDR", detector_cidrs=NODE_CIDRS, pod_cidrs=NODE_CIDRS)
@@ -184,6 +197,7 @@ def test_every_chain_is_jumped_to_first_and_where_marks_are_set_last(family: int
         ("nat", "POSTROUTING"): Rules(("-j KRPY-SVC-MASQ",)),
         ("filter", "INPUT"): Rules(("-j KRPY-SVC-INPUT",)),
         ("filter", "FORWARD"): Rules(("-j KRPY-SVC-FORWARD",)),
+        ("filter", "OUTPUT"): Rules(("-j KRPY-SVC-OUTPUT",)),
     }
     ours = {key for key in found if key.chain.startswith("KRPY-")}
     assert {f"-j {key.chain}" for key in ours} == {rule for content in jumps.values() for rule in content.rules}
