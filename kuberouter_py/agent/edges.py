@@ -14,12 +14,15 @@ from kuberouter_py.controllers.services.nodestate import ESTIMATION
 from kuberouter_py.kernel import command
 from kuberouter_py.kernel.bridge import BridgePorts
 from kuberouter_py.kernel.conntrack import Conntrack
+from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.ipvs import VirtualServers
 from kuberouter_py.kernel.links import Addresses, Links, find_link, link_states, lookup
 from kuberouter_py.kernel.looking import Looking
+from kuberouter_py.kernel.namespaces import ProcNamespaces
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.pod_addresses import PodAddresses
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.model.kernel import DestinationKey, LinkState, SetEntry, SetMember, VirtualServerKey, family_of
@@ -79,6 +82,8 @@ class ServicesEdges:
             self.sets,
             self.members,
             self.chains,
+            Diversions(self.route_socket),
+            PodAddresses(ProcNamespaces()),
             self.servers,
             self.links,
             self.addresses,

@@ -59,6 +59,7 @@ def link_states(batch: Batch) -> list[LinkState]:
             addresses=tuple(addresses.get(link.index, ())),
             promiscuous=bool(link.flags & IFF_PROMISC),
             alias=link.alias,
+            mtu=link.mtu,
         )
         for link in sorted(found, key=lambda link: link.index)
     ]

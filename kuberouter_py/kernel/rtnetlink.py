@@ -30,8 +30,8 @@ RTPROT_KERNEL: Final = 2
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
 _RTM_F_FIB_MATCH = 0x2000  # answer with the table's entry, not with the route made of it
 
-IFLA_IFNAME, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_EXT_MASK = (
-    3, 10, 12, 18, 20, 26, 29,
+IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_EXT_MASK = (
+    3, 4, 10, 12, 18, 20, 26, 29,
 )  # fmt: skip
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 _IFLA_IPTUN_LOCAL, _IFLA_IPTUN_PROTO = 2, 9  # if_tunnel.h
@@ -68,6 +68,7 @@ class LinkMessage(NamedTuple):
     alias: str = ""
     tunnel_from: bytes = b""  # our end of a tunnel, where one is named
     settings: tuple[int, ...] = ()  # of IPv4, by CONF_… - 1
+    mtu: int = 0
 
 
 class AddressMessage(NamedTuple):
@@ -174,8 +175,9 @@ def read_link(payload: memoryview) -> LinkMessage:
     master = _U32.unpack_from(found[IFLA_MASTER])[0] if IFLA_MASTER in found else 0
     name = netlink.string(found[IFLA_IFNAME]) if IFLA_IFNAME in found else ""
     alias = netlink.string(found[IFLA_IFALIAS]) if IFLA_IFALIAS in found else ""
+    mtu = _U32.unpack_from(found[IFLA_MTU])[0] if IFLA_MTU in found else 0
     return LinkMessage(
-        family, index, name, kind, flags, master, hairpin, alias, _tunnel_from(information), _ipv4_settings(found)
+        family, index, name, kind, flags, master, hairpin, alias, _tunnel_from(information), _ipv4_settings(found), mtu
     )
 
 

@@ -182,6 +182,7 @@ class LinkState(NamedTuple):
     addresses: tuple[tuple[bytes, int], ...]
     promiscuous: bool = False
     alias: str = ""
+    mtu: int = 1500
 
 
 class Flow(NamedTuple):

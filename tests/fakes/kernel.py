@@ -16,11 +16,13 @@ from kuberouter_py.model.kernel import (
     Address,
     Chain,
     DestinationKey,
+    Diversion,
     Flow,
     IpSet,
     Link,
     LinkState,
     MarkServerKey,
+    PodAddress,
     Route,
     Rules,
     ServerKey,
@@ -108,6 +110,8 @@ class FakeKernel:
         self.sets: dict[str, IpSet] = {}
         self.members: dict[SetMember, int | None] = {}
         self.chains: dict[Chain, Rules] = {}
+        self.diversions: dict[int, Diversion] = {}
+        self.pod_addresses: dict[PodAddress, None] = {}
         self.servers: dict[ServerKey, VirtualServer] = {}
         self.connections: dict[tuple[ServerKey, DestinationKey], int] = {}  # open ones; absent: none
         self.flows: list[Flow] = []  # that conntrack remembers
@@ -147,6 +151,8 @@ class FakeKernel:
             FakeTable(
                 "iptables", lambda: self.chains, self._write_chain, lambda key: _drop(self.chains, key), _our_chain
             ),
+            _plain("diversions", self.diversions),
+            _plain("pod addresses", self.pod_addresses),
             FakeTable(
                 "virtual servers",
                 lambda: self.servers,
@@ -290,6 +296,13 @@ class FakeKernel:
     def _forget_route(self, address: bytes) -> None:
         self.routes.pop(address, None)
         self.kernel_routes.discard(address)
+
+
+def _plain(name: str, content: dict[K, V]) -> FakeTable[K, V]:
+    """One that asks nothing of the others."""
+    return FakeTable(
+        name, lambda: content, lambda key, value: _put(content, key, value), lambda key: _drop(content, key)
+    )
 
 
 def _put(content: dict[K, V], key: K, value: V) -> str:

@@ -23,7 +23,7 @@ from kuberouter_py.model.kernel import (
     VirtualServer,
     VirtualServerKey,
 )
-from kuberouter_py.model.names import balancing_mark
+from kuberouter_py.model.names import DIVERTED_MARK, balancing_mark
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Plan
 from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES
@@ -118,10 +118,10 @@ class Scenario:
 def _renumbered(state: dict[str, dict[Any, Any]]) -> dict[str, dict[Any, Any]]:
     """With marks in the order of their frontends: which path was walked says who was given which number."""
     members: dict[SetMember, int | None] = state["set members"]
-    marks: dict[int | None, int] = {}
+    marks: dict[int | None, int] = {DIVERTED_MARK: DIVERTED_MARK}
     for member in sorted(members):
         if members[member] is not None:
-            marks.setdefault(members[member], balancing_mark(len(marks)))
+            marks.setdefault(members[member], balancing_mark(len(marks) - 1))
     servers = {
         key._replace(mark=marks[key.mark]) if isinstance(key, MarkServerKey) else key: server
         for key, server in state["virtual servers"].items()

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.services import dsr_chains
 from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.controllers.services.view import NodeView
@@ -27,6 +28,7 @@ from kuberouter_py.model.names import (
 NAT, MASQUERADE, INPUT, FORWARD, OUTPUT, SILENT, MARK, UNMARK = (
     SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "OUTPUT", "SILENT", "MARK", "UNMARK")
 )
+DIRECT, SEGMENT_SIZE = (SERVICES_CHAINS + name for name in ("DSR", "DSR-MSS"))
 
 _BYTES = {4: 4, 6: 16}  # of an address
 
@@ -78,8 +80,9 @@ _ICMP = {
 _REJECT = {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}
 
 
-def sets(family: int) -> Iterator[tuple[str, IpSet]]:
-    for role, kind in SET_TYPES.items():
+def sets(view: NodeView, family: int) -> Iterator[tuple[str, IpSet]]:
+    types = {**SET_TYPES, **dsr_chains.SET_TYPES} if view.direct_return else SET_TYPES
+    for role, kind in types.items():
         yield services_set(role, family), IpSet(kind, family)
 
 
@@ -91,15 +94,21 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
     unallocated = tuple(_unallocated(config, view, family))
     yield Chain(family, "filter", FORWARD), Rules((*_forward(view, family), *unallocated))
     not_here = ("-m addrtype --dst-type LOCAL -j RETURN", *unallocated) if unallocated else ()
-    yield Chain(family, "filter", OUTPUT), Rules(not_here)
+    not_led_in = (dsr_chains.refuse_rest(family, _REJECT[family]),) if view.direct_return else ()
+    yield Chain(family, "filter", OUTPUT), Rules((*not_led_in, *not_here))
     yield Chain(family, "mangle", SILENT), Rules(tuple(_silent(view, family)))
     yield Chain(family, "mangle", MARK), Rules(tuple(_mark(view, family)))
     yield Chain(family, "mangle", UNMARK), Rules((_unmark(),))
     # Last, where a mark is set: bits that somebody else sets behind would hide it from ip_vs.
     yield Chain(family, "mangle", "INPUT"), Rules((f"-j {MARK}",), first=False)
-    yield Chain(family, "mangle", "OUTPUT"), Rules((f"-j {SILENT}", f"-j {MARK}"), first=False)
+    # What ip_vs has forwarded comes by OUTPUT again, and would be led in again if nat routes it anew.
+    out = (SILENT, UNMARK, MARK) if view.direct_return else (SILENT, MARK)
+    yield Chain(family, "mangle", "OUTPUT"), Rules(tuple(f"-j {chain}" for chain in out), first=False)
+    before_routing = (SILENT, DIRECT) if view.direct_return else (SILENT,)
+    yield Chain(family, "mangle", "PREROUTING"), Rules(tuple(f"-j {chain}" for chain in before_routing))
+    if view.direct_return:
+        yield from _direct_return(view, family)
     for table, hook, target in (
-        ("mangle", "PREROUTING", SILENT),
         ("mangle", "POSTROUTING", UNMARK),
         ("nat", "PREROUTING", NAT),
         ("nat", "OUTPUT", NAT),
@@ -109,6 +118,12 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
         ("filter", "OUTPUT", OUTPUT),
     ):
         yield Chain(family, table, hook), Rules((f"-j {target}",))
+
+
+def _direct_return(view: NodeView, family: int) -> Iterator[tuple[Chain, Rules]]:
+    yield Chain(family, "mangle", DIRECT), Rules(tuple(dsr_chains.marks(family)))
+    yield Chain(family, "mangle", SEGMENT_SIZE), Rules((dsr_chains.segment_size(family, view.mtu),))
+    yield Chain(family, "mangle", "FORWARD"), Rules((f"-j {SEGMENT_SIZE}",))
 
 
 def _match(role: str, family: int, directions: str, *, unless: bool = False) -> str:
@@ -184,6 +199,9 @@ def _forward(view: NodeView, family: int) -> Iterator[str]:
         # forwards these.
         for kind in ("neighbour-solicitation", "neighbour-advertisement"):
             yield f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
+    if view.direct_return:
+        yield from dsr_chains.answers(family)
+        yield dsr_chains.refuse_rest(family, _REJECT[family])
 
 
 def _unallocated(config: Config, view: NodeView, family: int) -> Iterator[str]:
@@ -215,6 +233,8 @@ def _mark(view: NodeView, family: int) -> Iterator[str]:
     """The short circuit. As late as can be, in mangle INPUT and OUTPUT: ip_vs compares the whole mark, and whoever
     routes by marks of his own has routed.
     """
+    if view.direct_return:
+        yield f"-j {DIRECT}"
     yield f"{_match(SHORT_CIRCUIT, family, 'dst,dst', unless=True)} -j RETURN"
     for source in _from_here(view, family):
         yield f"{source} -j SET --map-set {services_set(SHORT_CIRCUIT, family)} dst,dst --map-mark"

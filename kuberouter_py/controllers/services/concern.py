@@ -26,11 +26,14 @@ def concern(
     after: NodeView,
     services: Iterable[Service],
     holders: Callable[[bytes], Collection[ObjectKey]],
+    direct: Collection[ObjectKey] = (),
 ) -> Concern:
-    """holders: the Services that name an address. services is walked only where more than addresses came or went."""
+    """holders: the Services that name an address. direct: those with direct return, whose endpoints may be nodes'.
+    services is walked only where more than addresses came or went.
+    """
     moved = {address for address, _link in before.local.items() ^ after.local.items()}
     moved |= before.elsewhere ^ after.elsewhere
-    now = {key for address in moved for key in holders(address)}
+    now = {key for address in moved for key in holders(address)} | ({*direct} if moved else set())
     ports = before.nodeport_addresses != after.nodeport_addresses
     everywhere = before.families != after.families or _sources(before) != _sources(after)
     zone = before.zone != after.zone  # S3.10

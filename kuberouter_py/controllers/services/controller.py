@@ -18,6 +18,7 @@ from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
 from kuberouter_py.controllers.services.drain import Drains, left_behind
+from kuberouter_py.controllers.services.dsr import DIVERSIONS, return_directly
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.flows import UdpFlows, stale, udp_serving
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
@@ -331,7 +332,7 @@ class ServicesController:
         if before == self._view:
             return set()
         services = filter(None, map(self._cluster.service, self._cluster.service_keys()))
-        now, later = concern(before, self._view, services, self._addresses.holders)
+        now, later = concern(before, self._view, services, self._addresses.holders, self._addresses.direct())
         self._backlog |= later
         return now
 
@@ -385,6 +386,10 @@ class ServicesController:
             share, notes[heir] = self._share(heir, self._cluster.service(heir))
             if share is not None:
                 self._claim({heir: share}, dirty)
+        direct = bool(self._reconciler.wanted(DIVERSIONS))
+        if direct != self._view.direct_return:  # what it takes stands on the node for as long as anything is led in
+            self._view = replace(self._view, direct_return=direct)
+            self._claim({NODE: self._node_share()}, dirty)
         return self._new_notes(notes)
 
     def _claim(self, shares: Mapping[Hashable, Share], dirty: dict[str, set[Any]]) -> None:
@@ -402,7 +407,9 @@ class ServicesController:
         config = self._scale.config_for(service, len(self._addresses))
         try:
             with self._marks.deciding(key) as mark_of:
-                decided = decide(service, slices, self._view, config, self._addresses.is_cluster_ip, mark_of)
+                book, view = self._addresses, self._view
+                decided = decide(service, slices, view, config, book.is_cluster_ip, mark_of)
+                decided = return_directly(decided, service, slices, view, book.is_direct, mark_of)
             self._udp.update(key, udp_serving(service, slices, decided.share))
             return self._drained(key, decided.share, before, gone=False), decided.notes
         except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.controllers.reconcile import Share
+from kuberouter_py.controllers.services.desired import SERVERS
 from kuberouter_py.controllers.services.endpoints import candidates
 from kuberouter_py.model.cluster import SERVING, EndpointSlice, ObjectKey, Service
 from kuberouter_py.model.kernel import DestinationKey, Flow, Protocol, VirtualServerKey, family_of
@@ -25,11 +26,13 @@ def udp_serving(service: Service, slices: Sequence[EndpointSlice], share: Share)
         if port.protocol != Protocol.UDP:
             continue
         serving: dict[int, frozenset[DestinationKey]] = {}
-        for claim in share.units:
+        for claim, unit in share.units.items():
             if not isinstance(claim, VirtualServerKey) or claim.protocol != port.protocol:
                 continue
             if claim.port not in (port.port, port.node_port):
                 continue
+            if not any(item.key == claim for item in unit if item.table == SERVERS):
+                continue  # returned directly: the flow is not translated, and names no endpoint
             family = family_of(claim.address)
             if family not in serving:
                 every = candidates(slices, port, family, "")

@@ -28,7 +28,7 @@ def node_share(config: Config, view: NodeView, links: Sequence[LinkState], kerne
     """One unit: what every Service on this node leans on."""
     items = [Item(SYSCTLS, key, value) for key, value in _sysctls(config, view, kernel)]
     for family in view.families:
-        items += [Item(SETS, name, header) for name, header in sets(family)]
+        items += [Item(SETS, name, header) for name, header in sets(view, family)]
         items += [Item(CHAINS, chain, rules) for chain, rules in chains(config, view, family)]
     items.append(Item(LINKS, config.vip_link, Link("dummy", up=True)))
     items += [Item(BRIDGE_PORTS, port, True) for port in _hairpin_ports(view, links)]
@@ -45,6 +45,9 @@ def _hairpin_ports(view: NodeView, links: Sequence[LinkState]) -> Iterator[str]:
 
 def _sysctls(config: Config, view: NodeView, kernel: Kernel) -> Iterator[tuple[str, str]]:
     yield from _ipvs_sysctls(kernel)
+    if view.direct_return:
+        # A full packet does not fit the tunnel, and ip_vs cannot tell its sender so from an address that is not local.
+        yield "net/ipv4/vs/pmtu_disc", "0"
     if 4 in view.families:
         yield "net/ipv4/ip_forward", "1"
     if 6 in view.families:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
+from kuberouter_py.controllers.services.dsr import POD_ADDRESSES
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import SYSCTLS
 from kuberouter_py.model import notation
@@ -52,7 +53,7 @@ def address_of(table: str, key: Any) -> bytes | None:
     """The Service address that an entry is about; None where it is about the node, or about an endpoint."""
     if table == ROUTES:
         return bytes(key)
-    if table == ADDRESSES:
+    if table in (ADDRESSES, POD_ADDRESSES):
         return bytes(key.address)
     if table == MEMBERS and not key.entry.address2:
         return bytes(key.entry.address)

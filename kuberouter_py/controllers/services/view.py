@@ -47,6 +47,8 @@ class NodeView:
     bridges: tuple[str, ...] = ()  # bridges that hold this node's pods
     uplinks: tuple[str, ...] = ()  # links that carry a primary address
     missing_schedulers: frozenset[str] = frozenset()
+    mtu: int = 1500  # the smallest of any link that packets may leave by
+    direct_return: bool = False  # something is led in for it (dsr.py)
 
     def holder(self, cluster_ip: bytes) -> str:
         """The link by which somebody else answers for a ClusterIP on this node; "" where nobody does.
@@ -104,6 +106,8 @@ def node_view(
         bridges=bridges,
         uplinks=tuple(sorted({local[address] for address in primary.values() if address in local})),
         missing_schedulers=missing_schedulers,
+        mtu=min((link.mtu for link in links if link.up and link.kind != "dummy"), default=1500),
+        direct_return=before.direct_return if before else False,
     )
 
 

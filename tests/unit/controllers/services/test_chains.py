@@ -207,7 +207,7 @@ def test_every_chain_is_jumped_to_first_and_where_marks_are_set_last(family: int
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_rules_name_only_sets_that_are_made_and_mark_packets_nowhere_but_late(family: int) -> None:
-    made = dict(sets(family))
+    made = dict(sets(NodeView("n1"), family))
     assert made.keys() == {f"krpy-svc-{role}-{family}" for role in SET_TYPES}
     assert all(isinstance(header, IpSet) and header.family == family for header in made.values())
     assert all(header.maxelem >= 1_048_576 for header in made.values())
