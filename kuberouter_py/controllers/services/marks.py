@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 from kuberouter_py.model.cluster import ObjectKey
@@ -41,7 +42,7 @@ class Marks:
         self._numbers: dict[MarkUser, int] = {}
         self._taken: set[int] = set()
         self._users: dict[ObjectKey, set[MarkUser]] = {}
-        self._lowest = 0  # every number below is taken
+        self._search = 0  # from here on one is looked for
 
     def mark(self, user: MarkUser, frontends: Iterable[SetMember]) -> int:
         """The user's mark. frontends: the members that are to hold it; what one holds already is taken over."""
@@ -74,7 +75,7 @@ class Marks:
         for user in self._users.pop(service, set()).difference(users):
             number = self._numbers.pop(user)
             self._taken.discard(number)
-            self._lowest = min(self._lowest, number)
+            self._search = min(self._search, number)
         if users:
             self._users[service] = {*users}
 
@@ -86,12 +87,11 @@ class Marks:
         return None
 
     def _free(self) -> int:
-        """The lowest that nobody has and no server is on: what was given up may still be there, or drain."""
+        """One that nobody has and no server is on: what was given up may still be there, or drain."""
         servers = self._servers()
-        while self._lowest in self._taken:
-            self._lowest += 1
-        for number in range(self._lowest, BALANCING_MARKS):
+        for number in chain(range(self._search, BALANCING_MARKS), range(self._search)):
             keys = [MarkServerKey(balancing_mark(number), family) for family in (4, 6)]
             if number not in self._taken and not any(key in held for held in servers for key in keys):
+                self._search = number
                 return number
         raise LookupError(f"all {BALANCING_MARKS} balancing marks are taken")

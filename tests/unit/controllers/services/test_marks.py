@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kuberouter_py.controllers.services import marks as marks_module
 from kuberouter_py.controllers.services.marks import Marks, MarkUser
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import MarkServerKey, Protocol, SetEntry, SetMember
@@ -75,6 +76,16 @@ def test_a_mark_whose_server_is_still_there_or_wanted_is_not_given_away(family: 
     kernel.wanted[MarkServerKey(balancing_mark(1), family)] = None
     marks = kernel.marks()
     assert marks.mark(user(), ()) == balancing_mark(2)
+
+
+def test_the_search_comes_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks_module, "BALANCING_MARKS", 16)
+    kernel = Kernel()
+    kernel.servers[MarkServerKey(balancing_mark(0), 4)] = None
+    marks = kernel.marks()
+    assert len({marks.mark(user(port=str(number)), ()) for number in range(15)}) == 15
+    with pytest.raises(LookupError):
+        marks.mark(user(API), ())
     kernel.servers.clear()
     assert marks.mark(user(API), ()) == balancing_mark(0)
 
