@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service
+from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, PodMetadata, Service
 from kuberouter_py.model.kernel import (
     Chain,
     DestinationKey,
@@ -108,6 +108,9 @@ class ServicesOfCluster(Protocol):
     def service(self, key: ObjectKey) -> Service | None: ...
 
     def slices_of(self, service: ObjectKey) -> Sequence[EndpointSlice]: ...
+
+    def pods(self) -> Mapping[str, PodMetadata]:
+        """By UID; of those that have a weight or are being deleted, as far as they are known yet."""
 
     def node(self, name: str) -> Node | None: ...
 

@@ -126,6 +126,7 @@ class Agent:
     def _serve(self) -> int:
         self._source.subscribe("Service", self._ring_services)
         self._source.subscribe("EndpointSlice", self._ring_services)
+        self._source.subscribe("PodMetadata", self._runner.ring)
         self._source.subscribe("Node", self._ring_node)
         self._source.subscribe("ServiceCIDR", lambda _keys: self._runner.ring([NODE]))
         self._source.start()

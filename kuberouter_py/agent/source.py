@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from kuberouter_py.config import Config
-from kuberouter_py.model.cluster import ObjectKey, Pod
+from kuberouter_py.model.cluster import Node, ObjectKey, Pod, PodMetadata, Service
 from kuberouter_py.model.report import Note
 from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.ports import EdgeError
@@ -16,7 +16,7 @@ from kuberouter_py.watchers.api_errors import Conflict
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.finding import find_pod
-from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, SERVICE_CIDRS, SERVICES, Kind
+from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, POD_METADATA, SERVICE_CIDRS, SERVICES, Kind
 from kuberouter_py.watchers.status import WatchStatus
 from kuberouter_py.watchers.watchers import Watchers
 
@@ -31,7 +31,7 @@ def node_name(config: Config) -> str:
 
 
 # Only what a running controller reads is watched. All Nodes: an external address that one of them has is not bound.
-KINDS_OF_SERVICES: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS)
+KINDS_OF_SERVICES: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS, POD_METADATA)
 
 
 class Source:
@@ -61,7 +61,7 @@ class Source:
         return self._watchers.status()
 
     def unsynced(self) -> list[str]:
-        return [each.kind for each in self.status() if not each.synced]
+        return self._watchers.unsynced()
 
     def errors(self) -> dict[str, str]:
         """The last error by kind."""
@@ -79,5 +79,11 @@ class Source:
         """ "" where the object is not known (any more)."""
         if note.owner is None:
             return ""
-        held = self.cache.service(note.owner) if note.kind == "Service" else self.cache.node(note.owner.name)
+        held: Service | PodMetadata | Node | None
+        if note.kind == "Service":
+            held = self.cache.service(note.owner)
+        elif note.kind == "Pod":
+            held = self.cache.get(PodMetadata, note.owner)
+        else:
+            held = self.cache.node(note.owner.name)
         return held.uid if held else ""

@@ -125,6 +125,15 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     ports: tuple[ContainerPort, ...] = ()
 
 
+class PodMetadata(msgspec.Struct, frozen=True, gc=False):
+    """Of a Pod that has something to say to a Service proxy; all others are not kept."""
+
+    key: ObjectKey
+    uid: str
+    weight: str = ""  # annotation kube-router.io/endpoint.weight, as written
+    grace: int | None = None  # deletionGracePeriodSeconds, once it is being deleted
+
+
 class Namespace(msgspec.Struct, frozen=True, gc=False):
     key: ObjectKey
     labels: Mapping[str, str] = {}

@@ -30,6 +30,8 @@ from kuberouter_py.watchers.api_errors import ApiError, Forbidden, Unauthorized,
 log = structlog.get_logger(__name__)
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+JSON = "application/json"
+METADATA = f"{JSON};as={{}};v=v1;g=meta.k8s.io,{JSON}"
 MERGE_PATCH = "application/merge-patch+json"
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds of silence; the API server's own --request-timeout default
@@ -117,8 +119,10 @@ class ApiClient:
 
     # Requests
 
-    def get(self, path: str, query: Mapping[str, str] | None = None, timeout: float = READ_TIMEOUT) -> bytes:
-        return self.request("GET", path, query, timeout=timeout)
+    def get(
+        self, path: str, query: Mapping[str, str] | None = None, timeout: float = READ_TIMEOUT, accept: str = JSON
+    ) -> bytes:
+        return self.request("GET", path, query, timeout=timeout, accept=accept)
 
     def post(self, path: str, body: Mapping[str, object]) -> bytes:
         return self.request("POST", path, body=body)
@@ -143,11 +147,12 @@ class ApiClient:
         path: str,
         query: Mapping[str, str] | None = None,
         body: Mapping[str, object] | None = None,
-        content_type: str = "application/json",
+        content_type: str = JSON,
         timeout: float = READ_TIMEOUT,
+        accept: str = JSON,
     ) -> bytes:
         """The answer's body, whole."""
-        response, asked = self._open(method, path, query, body, content_type, timeout)
+        response, asked = self._open(method, path, query, body, content_type, timeout, accept)
         try:
             data: bytes = response.read()
         except Exception as error:
@@ -156,9 +161,9 @@ class ApiClient:
         response.release_conn()
         return data
 
-    def stream(self, path: str, query: Mapping[str, str], read_timeout: float) -> LineStream:
+    def stream(self, path: str, query: Mapping[str, str], read_timeout: float, accept: str = JSON) -> LineStream:
         """A watch. read_timeout: seconds of silence after which the peer counts as dead."""
-        response, asked = self._open("GET", path, query, None, "", read_timeout)
+        response, asked = self._open("GET", path, query, None, "", read_timeout, accept)
         return LineStream(response, asked)
 
     def close(self) -> None:
@@ -178,11 +183,12 @@ class ApiClient:
         body: Mapping[str, object] | None,
         content_type: str,
         timeout: float,
+        accept: str,
     ) -> tuple[Any, str]:
         from urllib3 import Timeout
 
         asked = f"{method} {path}"
-        headers = self._headers(asked)
+        headers = self._headers(asked) | {"Accept": accept}
         if body is not None:
             headers["Content-Type"] = content_type
         try:
@@ -206,7 +212,7 @@ class ApiClient:
 
     def _headers(self, asked: str) -> dict[str, str]:
         """With the credentials of this moment: the client reads a pod's token again every minute (M1.13)."""
-        headers = {"Accept": "application/json", "User-Agent": f"kuberouter-py/{kuberouter_py.__version__}"}
+        headers = {"User-Agent": f"kuberouter-py/{kuberouter_py.__version__}"}
         with self._lock:
             try:
                 token = self._configuration.get_api_key_with_prefix("BearerToken", alias="authorization")
@@ -280,6 +286,22 @@ class ApiClient:
             ) from error
 
 
+class MetadataOnly:
+    """watcher.Api over the same client, for objects of which the metadata is all that is wanted.
+
+    A server that cannot leave out the rest (none of today's) sends whole objects, which hold it as well.
+    """
+
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+
+    def get(self, path: str, query: Mapping[str, str]) -> bytes:
+        return self._client.get(path, query, accept=METADATA.format("PartialObjectMetadataList"))
+
+    def stream(self, path: str, query: Mapping[str, str], read_timeout: float) -> LineStream:
+        return self._client.stream(path, query, read_timeout, accept=METADATA.format("PartialObjectMetadata"))
+
+
 def _url(master: str) -> str:
     return master if not master or "://" in master else f"https://{master}"
 
@@ -314,4 +336,4 @@ def _transport_error(error: Exception, asked: str) -> ApiError:
     return kind(f"{asked}: {type(error).__name__}: {error}"[:500])
 
 
-__all__ = ["ApiClient", "ApiError", "Forbidden", "LineStream", "Unreachable"]
+__all__ = ["ApiClient", "ApiError", "Forbidden", "LineStream", "MetadataOnly", "Unreachable"]

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
-from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service, ServiceCidr
+from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, PodMetadata, Service, ServiceCidr
 from kuberouter_py.watchers.decode import ClusterObject
 
 T = TypeVar("T")
@@ -26,7 +26,8 @@ def kind_of(kind: type) -> str:
 
 class Cache:
     """Writers (one watcher a kind) use put, delete, replace, undecodable and mark_synced; each of the first three
-    returns the keys to ring: for an EndpointSlice the Services that its old and its new label name, otherwise the
+    returns the keys to ring: for an EndpointSlice the Services that its old and its new label name, for a Pod whose
+    weight changed those whose slices name it (for its grace period none: who needs that asks in time), otherwise the
     object's own. An object equal to the one before rings nothing.
     """
 
@@ -34,6 +35,7 @@ class Cache:
         self._changed = threading.Condition()
         self._objects: dict[str, dict[ObjectKey, ClusterObject]] = {}
         self._slices: dict[ObjectKey, tuple[EndpointSlice, ...]] = {}  # by Service, in the order of slice names
+        self._pods: dict[str, PodMetadata] = {}  # by UID
         self._undecodable: dict[str, dict[ObjectKey, str]] = {}
         self._synced: set[str] = set()
 
@@ -59,6 +61,10 @@ class Cache:
     def slices_of(self, service: ObjectKey) -> Sequence[EndpointSlice]:
         """In the order of their names, so that a decision does not depend on the order of events."""
         return self._slices.get(service, ())
+
+    def pods(self) -> Mapping[str, PodMetadata]:
+        """By UID; only those that have something to say."""
+        return self._pods
 
     def last_trigger_time(self, service: ObjectKey) -> float:
         """When what its slices now say came about (M4.16), seconds since 1970; 0.0: nobody wrote it down."""
@@ -96,13 +102,13 @@ class Cache:
     def put(self, kind: str, key: ObjectKey, new: ClusterObject) -> set[ObjectKey]:
         with self._changed:
             self._undecodable.get(kind, {}).pop(key, None)
-            return self._put(kind, key, new)
+            return self._bells(kind, self._put(kind, key, new))
 
     def delete(self, kind: str, key: ObjectKey) -> set[ObjectKey]:
         """One that was never seen rings nothing."""
         with self._changed:
             self._undecodable.get(kind, {}).pop(key, None)
-            return self._put(kind, key, None)
+            return self._bells(kind, self._put(kind, key, None))
 
     def replace(
         self,
@@ -126,7 +132,7 @@ class Cache:
             for key, new in objects.items():
                 if held.get(key) is not new:
                     rung |= self._put(kind, key, new)
-            return rung
+            return self._bells(kind, rung)
 
     def undecodable(self, kind: str, key: ObjectKey, reason: str) -> None:
         """Its last good content, if there is one, stays in force."""
@@ -150,9 +156,37 @@ class Cache:
             del held[key]
         else:
             held[key] = new
+        if kind == "PodMetadata":
+            return self._index_pod(cast("PodMetadata | None", old), cast("PodMetadata | None", new))
         if kind != "EndpointSlice":
             return {key}
         return self._index(cast("EndpointSlice | None", old), cast("EndpointSlice | None", new))
+
+    def _index_pod(self, old: PodMetadata | None, new: PodMetadata | None) -> set[ObjectKey]:
+        """The UIDs of those whose weight is another one, each as a name in the Pod's namespace."""
+        if old is not None:
+            self._pods.pop(old.uid, None)
+        if new is not None:
+            self._pods[new.uid] = new
+        weights = {pod.uid: pod.weight for pod in (old, new) if pod is not None and pod.weight}
+        if old is not None and new is not None and old.uid == new.uid and old.weight == new.weight:
+            return set()
+        namespace = (new or cast(PodMetadata, old)).key.namespace
+        return {ObjectKey(namespace, uid) for uid in weights}
+
+    def _bells(self, kind: str, rung: set[ObjectKey]) -> set[ObjectKey]:
+        """One walk over the slices of the namespaces for all Pods: an index would cost what every endpoint costs, for
+        the few that are annotated.
+        """
+        if kind != "PodMetadata" or not rung:
+            return rung
+        uids, namespaces = {key.name for key in rung}, {key.namespace for key in rung}
+        return {
+            service
+            for service, pieces in self._slices.items()
+            if service.namespace in namespaces
+            and any(endpoint.pod in uids for piece in pieces for endpoint in piece.endpoints)
+        }
 
     def _index(self, old: EndpointSlice | None, new: EndpointSlice | None) -> set[ObjectKey]:
         """Slices that name no Service are in no index and ring nobody (S1.09).

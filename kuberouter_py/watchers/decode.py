@@ -22,6 +22,7 @@ from kuberouter_py.model.cluster import (
     Node,
     ObjectKey,
     Pod,
+    PodMetadata,
     Service,
     ServiceCidr,
 )
@@ -31,7 +32,7 @@ from kuberouter_py.watchers.decode_fields import DecodeError, Named, object_key
 
 __all__ = ["ClusterObject", "DecodeError", "Decoded", "Head", "decode", "decode_versioned", "head"]
 
-ClusterObject: TypeAlias = Service | EndpointSlice | Node | ServiceCidr | Pod | Namespace | NetworkPolicy
+ClusterObject: TypeAlias = Service | EndpointSlice | Node | ServiceCidr | Pod | PodMetadata | Namespace | NetworkPolicy
 
 # An EndpointSlice has at most 1,000 endpoints and 100 ports (M4.12); each broken one costs a pass over the object.
 MOST_BROKEN_PARTS = 64
@@ -39,9 +40,11 @@ _BROKEN_PART = re.compile(r" - at `\$\.([A-Za-z.]+)\[(\d+)\]")
 
 
 class Decoded(NamedTuple):
+    """object: None where there is nothing in it that anybody asks for."""
+
     key: ObjectKey
     resource_version: str
-    object: ClusterObject
+    object: ClusterObject | None
 
 
 class _HasMetadata(Protocol):
@@ -57,7 +60,7 @@ class _Form(Generic[J]):
     """How one kind is read: the fields we use, what they mean, the lists that may lose a broken element."""
 
     json: type[J]
-    build: Callable[[ObjectKey, J, list[str]], ClusterObject]
+    build: Callable[[ObjectKey, J, list[str]], ClusterObject | None]
     parts: tuple[str, ...] = ()
     namespaced: bool = True
 
@@ -71,6 +74,7 @@ _FORMS: Mapping[str, _Form[Any]] = {
     "ServiceCIDR": _Form(services.ServiceCidrJson, services.service_cidr, namespaced=False),
     "Node": _Form(workloads.NodeJson, workloads.node, workloads.NODE_PARTS, namespaced=False),
     "Pod": _Form(workloads.PodJson, workloads.pod, workloads.POD_PARTS),
+    "PodMetadata": _Form(workloads.PodMetadataJson, workloads.pod_metadata),
     "Namespace": _Form(workloads.NamespaceJson, workloads.namespace, namespaced=False),
     "NetworkPolicy": _Form(workloads.NetworkPolicyJson, workloads.network_policy),
 }
@@ -137,7 +141,7 @@ def head(raw: bytes | msgspec.Raw) -> Head:
     )
 
 
-def decode(kind: str, raw: bytes | msgspec.Raw) -> ClusterObject:
+def decode(kind: str, raw: bytes | msgspec.Raw) -> ClusterObject | None:
     """One object of that kind ("Service", "EndpointSlice", ...) from its JSON. Raises DecodeError, and nothing else."""
     return decode_versioned(kind, raw).object
 

@@ -6,9 +6,10 @@ from sys import intern
 
 import msgspec
 
-from kuberouter_py.model.cluster import Cidr, ContainerPort, Namespace, NetworkPolicy, Node, ObjectKey, Pod
+from kuberouter_py.model.cluster import Cidr, ContainerPort, Namespace, NetworkPolicy, Node, ObjectKey, Pod, PodMetadata
 from kuberouter_py.watchers.decode_fields import (
     Metadata,
+    Named,
     address,
     addresses,
     cidrs,
@@ -21,6 +22,7 @@ from kuberouter_py.watchers.decode_fields import (
 # Annotations that come before spec.podCIDRs, in the order in which the other routing agent reads them on its own node.
 POD_CIDRS_ANNOTATION = "kube-router.io/pod-cidrs"
 POD_CIDR_ANNOTATION = "kube-router.io/pod-cidr"
+ENDPOINT_WEIGHT = "kube-router.io/endpoint.weight"
 
 
 class TaintJson(msgspec.Struct, gc=False):
@@ -159,6 +161,31 @@ def _container_port(port: ContainerPortJson) -> ContainerPort | None:
     except ValueError:
         return None
     return ContainerPort(intern(port.name or ""), protocol, number)
+
+
+class PodAnnotationsJson(msgspec.Struct, gc=False):
+    weight: str | None = msgspec.field(default=None, name=ENDPOINT_WEIGHT)
+
+
+class PodMetadataInJson(Named, gc=False):
+    uid: str | None = None
+    deletionTimestamp: str | None = None
+    deletionGracePeriodSeconds: int | None = None
+    annotations: PodAnnotationsJson | None = None
+
+
+class PodMetadataJson(msgspec.Struct, gc=False):
+    metadata: PodMetadataInJson
+
+
+def pod_metadata(key: ObjectKey, json: PodMetadataJson, unusable: list[str]) -> PodMetadata | None:
+    """None: nothing in it is for us, as with nearly every Pod at nearly every time."""
+    about = json.metadata
+    weight = (about.annotations.weight if about.annotations else None) or ""
+    grace = about.deletionGracePeriodSeconds if about.deletionTimestamp else None
+    if not weight and grace is None:
+        return None
+    return PodMetadata(key=key, uid=intern(about.uid or ""), weight=weight, grace=grace)
 
 
 class NamespaceJson(msgspec.Struct, gc=False):

@@ -20,7 +20,8 @@ class Kind:
 
     without_labels: objects that carry one of these labels, with whatever value, do not exist for us (S1.01, S1.02).
     object_name: only the object of that name. optional: a server without this kind, or one that keeps it from us, is
-    no failure: there are no such objects (M3.04).
+    no failure: there are no such objects (M3.04). of: the kind as the API and files have it, where that is another
+    name. metadata_only: the server is asked to leave out all else. awaited: nothing is decided before its first list.
     """
 
     name: str
@@ -28,6 +29,13 @@ class Kind:
     without_labels: tuple[str, ...] = ()
     object_name: str = ""
     optional: bool = False
+    of: str = ""
+    metadata_only: bool = False
+    awaited: bool = True
+
+    @property
+    def object_kind(self) -> str:
+        return self.of or self.name
 
     @property
     def api_versions(self) -> frozenset[str]:
@@ -62,6 +70,8 @@ SERVICE_CIDRS = Kind(
     optional=True,
 )
 PODS = Kind("Pod", ("/api/v1/pods",))
+# What Pods say to a Service proxy is in their metadata, and Services work without it until it comes.
+POD_METADATA = replace(PODS, name="PodMetadata", of="Pod", metadata_only=True, awaited=False, optional=True)
 NAMESPACES = Kind("Namespace", ("/api/v1/namespaces",))
 NETWORK_POLICIES = Kind("NetworkPolicy", ("/apis/networking.k8s.io/v1/networkpolicies",))
 

@@ -70,7 +70,7 @@ def read_manifest(name: str, data: bytes, kinds: Iterable[Kind]) -> Manifest:
         from kuberouter_py.watchers.manifest_yaml import yaml_items  # where no file is YAML, nobody needs to load it
 
         items = yaml_items(name, data)
-    wanted = {(version, kind.name): kind for kind in kinds for version in kind.api_versions}
+    wanted = {(version, kind.object_kind): kind for kind in kinds for version in kind.api_versions}
     manifest = Manifest()
     at, place = 0, ""
     for raw, line, *inheritance in items:
@@ -85,7 +85,8 @@ def read_manifest(name: str, data: bytes, kinds: Iterable[Kind]) -> Manifest:
             continue
         try:
             decoded = decode_versioned(kind.name, raw)
-            manifest.found.append(Found(kind.name, decoded.key, decoded.object, place))
+            if decoded.object is not None:
+                manifest.found.append(Found(kind.name, decoded.key, decoded.object, place))
         except DecodeError as error:
             if error.key is None:
                 raise FileError(f"{place}: {error.reason}") from None

@@ -266,7 +266,10 @@ class Watcher:
         decoded = self._decode(listing, raw)
         if decoded is not None:
             listing.failures.pop(decoded.key, None)
-            listing.objects[decoded.key] = decoded.object
+            if decoded.object is None:
+                listing.objects.pop(decoded.key, None)
+            else:
+                listing.objects[decoded.key] = decoded.object
 
     def _decode(self, listing: _Listing | None, raw: bytes | msgspec.Raw) -> Decoded | None:
         """None: it does not decode, which is noted in the listing, or in the cache if there is none."""
@@ -382,7 +385,10 @@ class Watcher:
         if self._listing is not None:
             self._collect(self._listing, heard.object)
         elif decoded := self._decode(None, heard.object):
-            keys = self._cache.put(self._kind.name, decoded.key, decoded.object)
+            name, key = self._kind.name, decoded.key
+            keys = (
+                self._cache.delete(name, key) if decoded.object is None else self._cache.put(name, key, decoded.object)
+            )
             self._seen(decoded.resource_version)
             self._broadcaster.ring(self._kind.name, keys)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kuberouter_py.watchers.api import ApiClient
+from kuberouter_py.watchers.api import ApiClient, MetadataOnly
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.kinds import Kind
@@ -23,12 +23,16 @@ class Watchers:
     """
 
     def __init__(self, source: ApiClient | Path, kinds: Sequence[Kind], broadcaster: Broadcaster, cache: Cache) -> None:
-        self._kinds = [kind.name for kind in kinds]
+        self._awaited = [kind.name for kind in kinds if kind.awaited]
         self._cache = cache
         self._api = source if isinstance(source, ApiClient) else None
         self._parts: Sequence[Watcher | ManifestFolder]
         if isinstance(source, ApiClient):
-            self._parts = [Watcher(source, kind, cache, broadcaster, reached=self._nudge) for kind in kinds]
+            lean = MetadataOnly(source)
+            self._parts = [
+                Watcher(lean if kind.metadata_only else source, kind, cache, broadcaster, reached=self._nudge)
+                for kind in kinds
+            ]
             self.source = source.server
         else:
             self._parts = [ManifestFolder(source, kinds, cache, broadcaster)]
@@ -53,9 +57,15 @@ class Watchers:
         for part in self._parts:
             part.join(STOP_SECONDS / len(self._parts))
 
+    def unsynced(self) -> list[str]:
+        """Kinds that are waited for."""
+        return [kind for kind in self._awaited if not self._cache.synced(kind)]
+
     def wait_synced(self, timeout: float | None = None) -> bool:
-        """Wait until every kind's first list is complete, at most that many seconds. Whether they are."""
-        return self._cache.wait_synced(self._kinds, timeout)
+        """Wait until the first list of every kind that is waited for is complete, at most that many seconds. Whether
+        they are.
+        """
+        return self._cache.wait_synced(self._awaited, timeout)
 
     def status(self) -> Sequence[WatchStatus]:
         """One for each kind; of a folder also one for its files."""

@@ -20,7 +20,7 @@ from tests.labkit.controlplane import programs_directory
 DAEMONSET = Path(__file__).parent.parent.parent / "daemonset"
 SERVICE_PROXY, ALL_FEATURES = "kuberouter-py-service-proxy.yaml", "kuberouter-py-all-features.yaml"
 ACCOUNT = "system:serviceaccount:kube-system:kuberouter-py"
-OF_SERVICES = (kinds.SERVICES, kinds.ENDPOINT_SLICES, kinds.NODES, kinds.SERVICE_CIDRS)
+OF_SERVICES = (kinds.SERVICES, kinds.ENDPOINT_SLICES, kinds.NODES, kinds.SERVICE_CIDRS, kinds.POD_METADATA)
 OF_ALL = (*OF_SERVICES, kinds.PODS, kinds.NAMESPACES, kinds.NETWORK_POLICIES)
 
 both = pytest.mark.parametrize("name", [SERVICE_PROXY, ALL_FEATURES])
@@ -67,7 +67,7 @@ def test_its_rights_are_enough_and_no_more(control_plane: RealControlPlane, name
             control_plane.objects.apply(document)
     for kind in OF_ALL:
         allowed = {may(control_plane, verb, *resource(kind)) for verb in ("get", "list", "watch")}
-        assert allowed == {kind in read}, kind.name
+        assert allowed == {resource(kind) in map(resource, read)}, kind.name
     for verb, group, plural, expected in (
         ("create", "", "events", True),
         ("patch", "", "events", True),

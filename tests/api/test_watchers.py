@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import certifi
 import pytest
 
-from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod
+from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod, PodMetadata
 from kuberouter_py.watchers import api_errors as errors
-from kuberouter_py.watchers.api import ApiClient
+from kuberouter_py.watchers.api import JSON, ApiClient, MetadataOnly
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.decode_fields import address, cidr
@@ -24,6 +24,7 @@ from kuberouter_py.watchers.kinds import (
     NAMESPACES,
     NETWORK_POLICIES,
     NODES,
+    POD_METADATA,
     PODS,
     SERVICE_CIDRS,
     SERVICES,
@@ -219,18 +220,18 @@ class Interfered(ApiClient):
         self.asked: list[dict[str, str]] = []
         self.no_streams = False
 
-    def stream(self, path: str, query: Any, read_timeout: float) -> Any:
+    def stream(self, path: str, query: Any, read_timeout: float, accept: str = JSON) -> Any:
         self.asked.append(dict(query))
         if self.refusals:
             raise self.refusals.pop(0)
         if self.no_streams and "sendInitialEvents" in query:
             # what a server without the feature says to the same request
             query = {**query, "resourceVersionMatch": "Exact"}
-        return super().stream(path, query, read_timeout)
+        return super().stream(path, query, read_timeout, accept)
 
-    def get(self, path: str, query: Any = None, timeout: float = 60.0) -> bytes:
+    def get(self, path: str, query: Any = None, timeout: float = 60.0, accept: str = JSON) -> bytes:
         self.asked.append(dict(query or {}))
-        return super().get(path, query, timeout)
+        return super().get(path, query, timeout, accept)
 
 
 def test_paged_lists_where_streaming_is_refused(
@@ -336,6 +337,31 @@ def test_every_kind(control_plane: RealControlPlane) -> None:
         assert listener.cache.get(Namespace, ObjectKey("", "default"))
         assert listener.cache.count("NetworkPolicy") == 1
         assert [status.last_error for status in listener.watchers.status()] == [""] * 7
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_of_pods_only_the_metadata_comes(control_plane: RealControlPlane, streams: bool) -> None:
+    plane = control_plane
+    annotations = {"kube-router.io/endpoint.weight": "5"}
+    spec = {"containers": [{"name": "c", "image": "i"}], "nodeName": "n1", "terminationGracePeriodSeconds": 77}
+    heavy, plain = f"heavy-{streams}".lower(), f"plain-{streams}".lower()
+    for name, metadata in ((heavy, {"annotations": annotations}), (plain, {})):
+        plane.objects.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name} | metadata, "spec": spec})
+    client = Interfered(str(plane.kubeconfig))
+    client.no_streams = not streams
+    body = MetadataOnly(client).get("/api/v1/pods", {})
+    assert b'"PartialObjectMetadataList"' in body
+    assert b'"spec":' not in body
+    with listening(plane, [POD_METADATA], client) as listener:
+
+        def said(name: str) -> tuple[str, int | None] | None:
+            found = listener.cache.get(PodMetadata, ObjectKey("default", name))
+            return (found.weight, found.grace) if found else None
+
+        listener.wait(lambda: said(heavy) == ("5", None), "the one with a weight")
+        assert said(plain) is None
+        plane.objects.delete(f"Pod/{plain}")
+        listener.wait(lambda: said(plain) == ("", 77), "the one that is being deleted")
 
 
 def test_an_optional_kind_that_the_server_does_not_have(control_plane: RealControlPlane) -> None:

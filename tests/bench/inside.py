@@ -79,6 +79,7 @@ class Bench:
 
     def put_raw(self, kind: str, raw: bytes) -> set[Any]:
         decoded = decode_versioned(kind, raw)
+        assert decoded.object is not None
         return self.cache.put(kind, decoded.key, decoded.object)
 
     def next_report(self) -> SyncReport:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
-from kuberouter_py.model.cluster import EndpointSlice, Node, ObjectKey, Service, ServiceCidr
+from kuberouter_py.model.cluster import EndpointSlice, Node, ObjectKey, PodMetadata, Service, ServiceCidr
 from kuberouter_py.model.kernel import LinkState
 from kuberouter_py.model.report import Note, SyncReport
 from kuberouter_py.watchers.cache import Cache, kind_of
@@ -16,7 +16,7 @@ from tests.fakes.node import FakeNode
 from tests.fakes.objects import BRIDGE, ETH0, LOOPBACK, NODE_NAME, VETH
 
 LINKS = (LOOPBACK, ETH0, BRIDGE, VETH)
-SERVED = Service | EndpointSlice | Node | ServiceCidr
+SERVED = Service | EndpointSlice | Node | ServiceCidr | PodMetadata
 
 
 class FakeAgent:
@@ -134,6 +134,6 @@ class FakeAgent:
 
 
 def _rung(one: SERVED, keys: set[ObjectKey]) -> set[ObjectKey]:
-    if not keys or isinstance(one, Service | EndpointSlice):
+    if not keys or isinstance(one, Service | EndpointSlice | PodMetadata):
         return keys
     return {NODE}

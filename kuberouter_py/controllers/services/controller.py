@@ -17,7 +17,7 @@ from kuberouter_py.controllers.reconcile import NOTHING, Outcome, Reconciler, Sh
 from kuberouter_py.controllers.services.addressbook import AddressBook
 from kuberouter_py.controllers.services.concern import concern
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
-from kuberouter_py.controllers.services.drain import Drains, left_behind
+from kuberouter_py.controllers.services.drain import Drains, left_behind, pod_periods
 from kuberouter_py.controllers.services.dsr import DIVERSIONS, return_directly
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.flows import UdpFlows, stale, udp_serving
@@ -29,7 +29,8 @@ from kuberouter_py.controllers.services.scale import Scale
 from kuberouter_py.controllers.services.scheduling import DEFAULT, schedulers_needed
 from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
 from kuberouter_py.controllers.services.view import NodeView, node_view
-from kuberouter_py.model.cluster import ObjectKey, Service
+from kuberouter_py.controllers.services.weights import weighted
+from kuberouter_py.model.cluster import EndpointSlice, ObjectKey, Service
 from kuberouter_py.model.healthcheck import HealthCheckPort
 from kuberouter_py.model.kernel import (
     DestinationKey,
@@ -411,12 +412,15 @@ class ServicesController:
                 decided = decide(service, slices, view, config, book.is_cluster_ip, mark_of)
                 decided = return_directly(decided, service, slices, view, book.is_direct, mark_of)
             self._udp.update(key, udp_serving(service, slices, decided.share))
-            return self._drained(key, decided.share, before, gone=False), decided.notes
+            share, notes = weighted(service, slices, decided.share, self._cluster.pods())
+            return self._drained(key, share, before, slices, gone=False), (*decided.notes, *notes)
         except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
             message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
             return None, (Note("Service", key, NOT_DECIDED, message),)
 
-    def _drained(self, owner: ObjectKey, decided: Share, before: Share, *, gone: bool) -> Share:
+    def _drained(
+        self, owner: ObjectKey, decided: Share, before: Share, slices: Sequence[EndpointSlice] = (), *, gone: bool
+    ) -> Share:
         if self._drains is None:
             return decided
         return self._drains.share(
@@ -427,6 +431,7 @@ class ServicesController:
             self._clocks.monotonic(),
             gone=gone,
             in_force=lambda claim: self._reconciler.owner_of(claim) in (None, owner),
+            period=pod_periods(slices, self._cluster.pods()),
         )
 
     def _probe_schedulers(self, services: Iterable[Service]) -> None:

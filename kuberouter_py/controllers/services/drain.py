@@ -10,14 +10,15 @@ What drains, since when and how long is kept here. Connections are counted, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from math import inf
 from typing import Any, NamedTuple
 
 from kuberouter_py.controllers.reconcile import Item, Owner, Share, Unit
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
+from kuberouter_py.controllers.services.scheduling import FALLBACK
+from kuberouter_py.model.cluster import EndpointSlice, PodMetadata
 from kuberouter_py.model.kernel import (
-    SCHED_FLAG_1,
     Address,
     Destination,
     DestinationKey,
@@ -34,10 +35,7 @@ from kuberouter_py.model.kernel import (
 # Seconds between two looks at the connections of what drains, and how much longer where a look itself takes long: a
 # hundredth of one CPU at most goes into looking. A thousand servers are a thousand dumps, some 0.2 s.
 EVERY, PATIENCE = 1.0, 100
-# They hash to a destination whatever its weight, and answer "no destination" for one of weight 0 unless this flag makes
-# them go on to the next. dh has no such flag (tried; net/netfilter/ipvs/ip_vs_{sh,mh,dh}.c).
-FALLBACK = {"sh": SCHED_FLAG_1, "mh": SCHED_FLAG_1}
-NEVER_DRAINS = "dh"
+NEVER_DRAINS = "dh"  # see FALLBACK
 
 NO_DESTINATIONS: Mapping[DestinationKey, Destination] = {}
 
@@ -168,9 +166,11 @@ class Drains:
             counted = connections.get(server, {})
             leaving = self._leaving.get(server, {})
             for destination, one in leaving.items():
-                if one.end <= now or counted.get(destination) == 0:
+                if counted.get(destination) == 0:
                     leaving[destination] = Leaving(one.since, 0.0)
-                    owners.add(self._owners[server])
+                elif one.end > now:
+                    continue
+                owners.add(self._owners[server])  # its pod may have said meanwhile that it has longer
         return owners
 
     def left(self, server: ServerKey, now: float) -> dict[DestinationKey, float]:
@@ -263,6 +263,22 @@ class _Pass:
         if shared not in self._shared:
             self._shared[shared] = {**wanted.destinations, **zero}
         return self._shared[shared]
+
+
+def pod_periods(
+    slices: Sequence[EndpointSlice], pods: Mapping[str, PodMetadata]
+) -> Callable[[DestinationKey], float | None]:
+    """How long a destination's own pod grants it. pods: by UID, those that are being deleted among them."""
+    found: dict[bytes, float] | None = None
+
+    def period(destination: DestinationKey) -> float | None:
+        nonlocal found
+        if found is None:  # nearly always nothing leaves
+            graces = ((each.address, pods.get(each.pod)) for piece in slices for each in piece.endpoints)
+            found = {address: float(pod.grace) for address, pod in graces if pod and pod.grace is not None}
+        return found.get(destination.address)
+
+    return period
 
 
 def left_behind(

@@ -25,6 +25,9 @@ _FLAG_BITS = {
     "mh-fallback": SCHED_FLAG_1,
     "mh-port": SCHED_FLAG_2,
 }
+# sh and mh hash to a destination whatever its weight, and answer "no destination" for one of weight 0 unless this flag
+# makes them go on to the next. dh has no such flag (tried; ip_vs_dh.c).
+FALLBACK = {"sh": SCHED_FLAG_1, "mh": SCHED_FLAG_1}
 _FLAGGED = ("sh", "mh")  # the only schedulers that read the bits (net/netfilter/ipvs/ip_vs_{sh,mh}.c)
 
 

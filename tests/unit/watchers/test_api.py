@@ -16,7 +16,7 @@ import pytest
 
 from kuberouter_py.ports import Unavailable
 from kuberouter_py.watchers import api_errors as errors
-from kuberouter_py.watchers.api import ApiClient
+from kuberouter_py.watchers.api import ApiClient, MetadataOnly
 
 Answer = Callable[["Handler"], None]
 
@@ -98,6 +98,17 @@ def test_get_sends_query_and_name(server: Server, client: ApiClient) -> None:
     assert seen.headers["Accept"] == "application/json"
     assert "gzip" not in (seen.headers["Accept-Encoding"] or "")  # M1.16
     assert "Authorization" not in seen.headers
+
+
+def test_metadata_alone_is_asked_for_by_its_media_type(server: Server, client: ApiClient) -> None:
+    server.answer = lambda handler: handler.say(200, b"{}\n")
+    lean = MetadataOnly(client)
+    lean.get("/api/v1/pods", {})
+    list(lean.stream("/api/v1/pods", {"watch": "1"}, 10.0))
+    assert [seen.headers["Accept"] for seen in server.seen] == [
+        f"application/json;as={what};v=v1;g=meta.k8s.io,application/json"
+        for what in ("PartialObjectMetadataList", "PartialObjectMetadata")
+    ]
 
 
 def test_lines_whatever_the_chunks(server: Server, client: ApiClient) -> None:
