@@ -1,7 +1,7 @@
 # Every target is one line into scripts/; each does the set-up it needs, and a second run does none.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check test unit scenarios api kernel lab demo bench test-qemu-demo control-plane clean
+.PHONY: help setup check test unit scenarios api kernel lab demo bench bench-peers test-qemu-demo control-plane clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,9 @@ demo: setup ## three nodes, real traffic through IPVS, on one screen
 
 bench: setup ## how fast and how big, in the lab kernel
 	@scripts/bench
+
+bench-peers: setup ## the same beside kube-proxy and kube-router (hours; PEERS=ours,ipvs POINTS=1000x10 for a part)
+	@scripts/bench-peers
 
 test-qemu-demo: setup ## the demo's world once more on Linux 6.12 with iptables-nft (slow: QEMU)
 	@scripts/test qemu-demo

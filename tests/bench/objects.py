@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,15 @@ def service(number: int) -> dict[str, Any]:
     }
 
 
-def endpoint_slice(number: int, endpoints: int, *, generation: int = 0) -> dict[str, Any]:
-    """generation: an odd one has a last endpoint of its own, so that every step of it is a change of one endpoint."""
+def endpoint_slice(
+    number: int, endpoints: int, *, generation: int = 0, addresses: Sequence[str] = ()
+) -> dict[str, Any]:
+    """generation: an odd one has a last endpoint of its own, so that every step of it is a change of one endpoint.
+
+    addresses: other endpoints than those that are the Service's own.
+    """
     first = number * endpoints
-    addresses = [endpoint_ip(first + each) for each in range(endpoints)]
+    addresses = [*addresses] or [endpoint_ip(first + each) for each in range(endpoints)]
     if generation % 2:
         addresses[-1] = f"10.127.{number >> 8 & 255}.{number & 255}"
     return {
