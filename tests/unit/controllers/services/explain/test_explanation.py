@@ -6,18 +6,20 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.explain.document import document
 from kuberouter_py.controllers.services.explain.explanation import begin, compared, finish
 from kuberouter_py.controllers.services.explain.question import Unanswerable, origin_of, target_of
-from kuberouter_py.model.cluster import SERVING, TERMINATING, Endpoint, EndpointSlice, SlicePort
+from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, Endpoint, EndpointSlice, SlicePort
 from kuberouter_py.model.kernel import DestinationKey, Protocol, SetEntry, SetMember, VirtualServerKey
 from kuberouter_py.model.names import services_set
 from kuberouter_py.ports import Affinity, Refused
 from tests.fakes.agent import LINKS, SERVED, FakeAgent
 from tests.fakes.lookups import FakeLookups
-from tests.fakes.objects import cidr, endpoint, endpoint_slice, link, node, packed, port, service
+from tests.fakes.objects import DRAINING, cidr, endpoint, endpoint_slice, link, node, packed, port, service
 
 N1 = node("192.168.0.1")
 POD, OUTSIDE = "10.244.1.9", "203.0.113.9"
@@ -330,3 +332,28 @@ def test_what_somebody_else_serves_on_this_node() -> None:
     assert explained(excluded, POD, "10.96.0.10:80")["verdict"] == (
         "not ours: 10.96.0.10 is not served: inside --excluded-cidrs (10.96.0.0/16)"
     )
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.sampled_from([READY, DRAINING, 0])), max_size=4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([POD, OUTSIDE, "node"]),
+    st.sampled_from(["10.96.0.10:80", "192.168.0.1:30080"]),
+)
+def test_the_table_of_traffic_policies(
+    several: list[tuple[str, int]], internal: bool, external: bool, sender: str, target: str
+) -> None:
+    """Table 1.4 of the rules, from the one line that people read; and the kernel agrees."""
+    endpoints = [endpoint(f"10.244.9.{at}", where, state) for at, (where, state) in enumerate(several, 1)]
+    agent = started(web(internal_local=internal, external_local=external), pods(*endpoints))
+    anywhere = any(state for _, state in several)
+    here = any(state for where, state in several if where == "n1")
+    inside = target == "10.96.0.10:80"
+    silent = (internal if inside else external and sender == OUTSIDE) and anywhere and not here
+    told = explained(agent, sender, target, actual=True)
+    assert told["outcome"] == ("silent" if silent else "open" if anywhere else "refused")
+    assert told["paths"][0]["differences"] == []
+    among = {one["address"] for one in told["paths"][0]["decided"]["destinations"]}
+    assert among.isdisjoint(reasons(told))
+    assert among | reasons(told).keys() == {f"10.244.9.{at}" for at in range(1, len(several) + 1)}
