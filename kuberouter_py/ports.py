@@ -160,8 +160,8 @@ class Lookups(Protocol):
     def toward(self, address: bytes) -> Hop | None:
         """None: no route leads there."""
 
-    def is_local(self, address: bytes) -> bool:
-        """Whether a packet to it is taken in by this node."""
+    def is_local(self, address: bytes, mark: int = 0) -> bool:
+        """Whether a packet to it, with that mark, is taken in by this node."""
 
     def server(self, key: ServerKey) -> VirtualServer | None: ...
 

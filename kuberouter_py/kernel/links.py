@@ -284,9 +284,9 @@ def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
     return route if is_host_route else None
 
 
-def way_to(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
-    """How a packet of this node would go there; None where no route leads there. Raises EdgeError."""
-    return _route(batch, rtnetlink.way_to(address))
+def way_to(batch: Batch, address: bytes, mark: int = 0) -> rtnetlink.RouteMessage | None:
+    """How a packet of this node with that mark would go there; None: no route leads there. Raises EdgeError."""
+    return _route(batch, rtnetlink.way_to(address, mark))
 
 
 def _route(batch: Batch, question: bytes) -> rtnetlink.RouteMessage | None:

@@ -32,8 +32,8 @@ class Looking:
             return None
         return Hop(socket.if_indextoname(route.link), route.source)
 
-    def is_local(self, address: bytes) -> bool:
-        route = way_to(self._routes, address)
+    def is_local(self, address: bytes, mark: int = 0) -> bool:
+        route = way_to(self._routes, address, mark)
         return route is not None and route.type == RTN_LOCAL
 
     def server(self, key: ServerKey) -> VirtualServer | None:

@@ -43,7 +43,7 @@ _RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFLA_BRPORT_MODE: Final = 4  # hairpin mode
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
-_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 7, 15
+_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE, _RTA_MARK = 1, 4, 7, 15, 16
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
 _FR_ACT_TO_TBL: Final = 1
 _FOREVER: Final = 0xFFFF_FFFF  # INFINITY_LIFE_TIME
@@ -284,15 +284,15 @@ def route_to(address: bytes) -> bytes:
     return _ask_route(address, _RTM_F_FIB_MATCH)
 
 
-def way_to(address: bytes) -> bytes:
+def way_to(address: bytes, mark: int = 0) -> bytes:
     """Asks how a packet of this node would go to `address`: its link, and the source that it would be given."""
-    return _ask_route(address, 0)
+    return _ask_route(address, 0, netlink.u32(_RTA_MARK, mark) if mark else b"")
 
 
-def _ask_route(address: bytes, flags: int) -> bytes:
+def _ask_route(address: bytes, flags: int, more: bytes = b"") -> bytes:
     family = AF_INET if len(address) == 4 else AF_INET6
     header = _ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, flags)
-    return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(_RTA_DST, address))
+    return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(_RTA_DST, address), more)
 
 
 def read_route(payload: memoryview) -> RouteMessage:

@@ -35,9 +35,10 @@ class FakeLookups:
                     apart = int.from_bytes(held, "big") ^ int.from_bytes(address, "big")
                     yield Hop(link.name, held), apart >> shift == 0
 
-    def is_local(self, address: bytes) -> bool:
+    def is_local(self, address: bytes, mark: int = 0) -> bool:
         held = {each for link in self._kernel.link_states() for each, _ in link.addresses}
-        return address in held or address in self._kernel.routes
+        led = self._kernel.diversions.get(4 if len(address) == 4 else 6)
+        return address in held or address in self._kernel.routes or (led is not None and mark & led.mask == led.mark)
 
     def server(self, key: ServerKey) -> VirtualServer | None:
         return self._kernel.servers.get(key)

@@ -65,6 +65,17 @@ def test_routes(looking: Looking) -> None:
     assert not looking.is_local(packed("192.0.2.9"))
 
 
+def test_marks_that_are_led_in(looking: Looking) -> None:
+    sh("""for family in -4 -6; do
+              ip $family rule add fwmark 0x40000000/0xc00fff00 lookup 158
+              ip $family route add local default dev lo table 158
+          done""")
+    for address in ("198.51.100.7", "2001:db8::7"):
+        assert looking.is_local(packed(address), balancing_mark(7))
+        assert not looking.is_local(packed(address), 7)
+        assert not looking.is_local(packed(address))
+
+
 def test_sets_of_networks_and_of_marks(looking: Looking) -> None:
     ranged, marked = services_set("sources", 4), services_set("shortcircuit", 4)
     sets = Sets(SERVICES_SETS)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kuberouter_py.controllers.services.desired import MEMBERS, ROUTES, SERVERS
+from kuberouter_py.controllers.services.dsr import DIVERSIONS
 from kuberouter_py.controllers.services.explain.known import Known
+from kuberouter_py.controllers.services.explain.rules import Packet
 from kuberouter_py.controllers.services.nodestate import CHAINS
-from kuberouter_py.model.kernel import Chain, Rules, ServerKey, SetEntry, SetMember, VirtualServer
+from kuberouter_py.model.kernel import Chain, Diversion, Rules, ServerKey, SetEntry, SetMember, VirtualServer
 from kuberouter_py.ports import Lookups
 
 
@@ -35,6 +37,10 @@ class Decided:
     def mark_of(self, name: str, entry: SetEntry) -> int:
         return self._known.wanted(MEMBERS).get(SetMember(name, entry)) or 0
 
+    def takes_in(self, packet: Packet) -> bool:
+        led: Diversion | None = self._known.wanted(DIVERSIONS).get(packet.family)
+        return self.is_local(packet.destination) or (led is not None and packet.mark & led.mask == led.mark)
+
     def is_local(self, address: bytes) -> bool:
         return address in self._known.wanted(ROUTES) or address in self._known.view.local or _is_loopback(address)
 
@@ -49,6 +55,9 @@ class Actual:
         self.asked: dict[SetMember, bool] = {}
         self.server = lookups.server
         self.is_local = lookups.is_local
+
+    def takes_in(self, packet: Packet) -> bool:
+        return self._lookups.is_local(packet.destination, packet.mark)
 
     def rules(self, chain: Chain) -> Sequence[str]:
         """As it was written where it is untouched: iptables says the same in other words."""

@@ -69,12 +69,15 @@ def verdict(case: Case, way: Way, arrivals: Sequence[Arrival], held: Collection[
     if case.taken:
         where = endpoint_text(case.frontend.key.address, case.frontend.key.port)
         return Verdict(Outcome.TAKEN, f"{where} is served for {case.taken}, which came first")
+    if _sends_to_itself(way, arrivals):
+        address = address_text(case.frontend.key.address)
+        return Verdict(Outcome.NOT_OURS, f"with direct server return that pod has {address} itself, and answers itself")
     if way.end is End.SERVED:
         return _served(case, way, arrivals)
     if way.end is End.DROPPED:
         return Verdict(Outcome.SILENT, _why_dropped(case, way.last, held))
     if way.end is End.REJECTED:
-        return Verdict(Outcome.REFUSED, _why_rejected(case))
+        return Verdict(Outcome.REFUSED, _why_rejected(case, way.last))
     if way.end is End.LOCAL and case.health_check:
         return Verdict(Outcome.OPEN, _health_check(case.health_check))
     return Verdict(Outcome.NOT_OURS, _why_not_ours(case, way))
@@ -95,6 +98,14 @@ def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
     if short_circuit(way):
         parts.append(f"past {case.policy} Local, as a client on this node")
     return Verdict(Outcome.OPEN, ", ".join(parts))
+
+
+def _sends_to_itself(way: Way, arrivals: Sequence[Arrival]) -> bool:
+    return any(_is_direct(leg) and leg.where.address == way.packet.source for leg, _ in arrivals)
+
+
+def _is_direct(leg: Leg) -> bool:
+    return leg.value.forwarding is not Forwarding.MASQUERADE
 
 
 def short_circuit(way: Way) -> bool:
@@ -123,7 +134,8 @@ def _seen_as(arrivals: Sequence[Arrival]) -> str:
     masqueraded = [each.source.address for each in arrivals if each.source.masqueraded]
     kept = [each.source.address for each in arrivals if not each.source.masqueraded]
     if not masqueraded:
-        return f"seen as {address_text(kept[0])} (not masqueraded)"
+        how = "direct server return" if all(_is_direct(each.leg) for each in arrivals) else "not masqueraded"
+        return f"seen as {address_text(kept[0])} ({how})"
     addresses = " or ".join(dict.fromkeys(address_text(each) for each in masqueraded if each)) or "an unknown address"
     if not kept:
         return f"masqueraded as {addresses}"
@@ -153,9 +165,11 @@ def _why_dropped(case: Case, rule: Met | None, held: Collection[SetMember]) -> s
     return f"dropped by {rule.chain.chain}: {rule.rule}" if rule else "dropped"
 
 
-def _why_rejected(case: Case) -> str:
-    key, service, _ = case.frontend
+def _why_rejected(case: Case, rule: Met | None) -> str:
+    key, service, port = case.frontend
     asked = f"{key.port}/{protocol_text(key.protocol)}"
+    if port is not None and "dsrvips" in _roles(rule):
+        return f"{_why_empty(case)} (direct server return)"
     if service is None:
         return f"rejected by the guard: no Service has port {asked} of {address_text(key.address)}"
     return f"rejected by the guard: Service {service.key} has no port {asked}, but {ports_text(service)}"
@@ -192,7 +206,7 @@ def _roles(rule: Met | None) -> list[str]:
 
 
 def source_of(case: Case, way: Way, leg: Leg) -> Source:
-    if leg.value.forwarding is not Forwarding.MASQUERADE:
+    if _is_direct(leg):
         return Source(way.packet.source, False, "direct server return: the endpoint answers by itself")
     if leg.masquerade is None:
         return Source(way.packet.source, False, _why_kept(case, way))

@@ -29,6 +29,9 @@ class State(Tables, Protocol):
 
     def server(self, key: ServerKey) -> VirtualServer | None: ...
 
+    def takes_in(self, packet: Packet) -> bool:
+        """Whether routing keeps it on the node: the address is local, or a policy rule leads its mark in."""
+
 
 class End(StrEnum):
     SERVED = "served"  # a virtual server takes it, whether or not it has destinations
@@ -78,11 +81,11 @@ def walk(state: State, packet: Packet, *, from_node: bool) -> Way:
             return _lost(whole)
         if way := _balanced(state, whole):
             return way
-        if state.is_local(packet.destination) and _pass(state, whole, _AROUND):
+        if state.takes_in(whole.packet) and _pass(state, whole, _AROUND):
             return _lost(whole)
     elif _pass(state, whole, _IN):
         return _lost(whole)
-    if not state.is_local(packet.destination):
+    if not state.takes_in(whole.packet):
         if _pass(state, whole, _SENT_AWAY if from_node else _PASSED_ON):
             return _lost(whole)
         return Way(End.AWAY, whole.packet, tuple(whole.met), tuple(whole.unread))

@@ -357,3 +357,39 @@ def test_the_table_of_traffic_policies(
     among = {one["address"] for one in told["paths"][0]["decided"]["destinations"]}
     assert among.isdisjoint(reasons(told))
     assert among | reasons(told).keys() == {f"10.244.9.{at}" for at in range(1, len(several) + 1)}
+
+
+DIRECT = web(external=["198.51.100.7"], annotations={"kube-router.io/service.dsr": "tunnel"})
+
+
+def direct_pods(*states: int) -> EndpointSlice:
+    several = [
+        msgspec.structs.replace(one, pod=f"uid-{at}", conditions=state)
+        for at, (one, state) in enumerate(zip((HERE, THERE), states, strict=False))
+    ]
+    return endpoint_slice("web", *several, ports=[SlicePort("http", Protocol.TCP, 80)])
+
+
+@pytest.mark.parametrize(
+    ("slices", "sender", "target", "verdict"),
+    [
+        (
+            direct_pods(READY, READY),
+            OUTSIDE,
+            "198.51.100.7:80",
+            "open: 2 destinations, rr, seen as 203.0.113.9 (direct",
+        ),
+        (direct_pods(READY, READY), "node", "198.51.100.7:80", "open: 2 destinations, rr, seen as 192.168.0.1 (direct"),
+        (PODS, OUTSIDE, "198.51.100.7:80", "open: 2 destinations, rr, masqueraded as"),
+        (direct_pods(READY), "10.244.1.2", "198.51.100.7:80", "not ours: with direct server return that pod has 198."),
+        (direct_pods(0), OUTSIDE, "198.51.100.7:80", "refused: no endpoint is ready (direct server return)"),
+        (direct_pods(READY), OUTSIDE, "198.51.100.7:22", "refused: rejected by the guard: Service default/web has no"),
+        (direct_pods(READY), "node", "198.51.100.7:22", "refused: rejected by the guard: Service default/web has no"),
+    ],
+)
+def test_direct_server_return(slices: EndpointSlice, sender: str, target: str, verdict: str) -> None:
+    agent = started(DIRECT, slices)
+    for actual in (False, True):
+        told = explained(agent, sender, target, actual=actual)
+        assert told["verdict"].startswith(verdict), told["verdict"]
+        assert told["paths"][0]["differences"] == []

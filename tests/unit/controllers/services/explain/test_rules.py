@@ -13,15 +13,22 @@ from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Chain, Protocol, SetEntry
 from tests.fakes.objects import cidr, packed
 
+CONFIGS = [
+    Config(),
+    Config(masquerade_all=True),
+    Config(ipvs_permit_all=False),
+    Config(excluded_cidrs=(cidr("10.96.9.0/24"), cidr("fd00:96::9/128"))),
+]
 VIEWS = [
     NodeView("n1"),
+    NodeView("n1", direct_return=True, allocated_cidrs=(cidr("10.96.0.0/16"), cidr("fd00:96::/112"))),
     NodeView("n1", detector="NodeCIDR", detector_cidrs=(cidr("10.244.1.0/24"), cidr("fd00:244:1::/64"))),
     NodeView("n1", detector="InterfaceNamePrefix", detector_interface="veth+"),
     NodeView("n1", primary={6: packed("fd00::1")}, local={packed("fd00::1"): "eth0"}),
 ]
 
 
-@pytest.mark.parametrize("config", [Config(), Config(masquerade_all=True), Config(ipvs_permit_all=False)])
+@pytest.mark.parametrize("config", CONFIGS)
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_rule_of_ours_is_understood(config: Config, view: NodeView, family: int) -> None:
