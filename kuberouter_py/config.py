@@ -75,7 +75,7 @@ def _option(
     return field(default=default, metadata=about)
 
 
-RUN, CLUSTER, FAMILIES = "What to run", "The cluster", "Address families"
+RUN, TAKEOVER, CLUSTER, FAMILIES = "What to run", "Moving over", "The cluster", "Address families"
 SERVICES, LOCAL, ADDRESSES = "Services", "Masquerading", "Addresses of Services"
 KERNEL, OBSERVE = "The node's kernel", "Health, metrics, logs"
 
@@ -91,6 +91,27 @@ class Config:
     run_firewall: bool = _option(values.BOOL, True, "NetworkPolicy; not in this version, which logs that", group=RUN)
     cleanup: bool = _option(
         values.BOOL, False, "remove everything of ours from this node and exit", group=RUN, aliases=("cleanup-config",)
+    )
+
+    takeover: bool = _option(
+        values.BOOL,
+        False,
+        "once this node's kube-proxy or kube-router has ended: adopt what is the same, put ours in place, then remove "
+        "what they left; off: theirs stays, and nothing is written while one of them is alive",
+        group=TAKEOVER,
+    )
+    accept_differences: bool = _option(
+        values.BOOL,
+        False,
+        "take over although some addresses that the other proxy served will not be served; they are listed first",
+        group=TAKEOVER,
+    )
+    kube_proxy_config: str = _option(
+        values.FILE,
+        "",
+        "the file that kube-proxy was configured by, if it is not the ConfigMap kube-system/kube-proxy; what of it "
+        "applies is taken over where no flag here says otherwise",
+        group=TAKEOVER,
     )
 
     kubeconfig: str = _option(values.FILE, "", "kubeconfig file; without it the pod's own credentials", group=CLUSTER)

@@ -26,7 +26,7 @@ from kuberouter_py.kernel.pod_addresses import PodAddresses
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.model.kernel import DestinationKey, LinkState, SetEntry, SetMember, VirtualServerKey, family_of
-from kuberouter_py.model.names import SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
+from kuberouter_py.model.names import KUBE_PROXY_LINK, SERVICES_CHAINS, SERVICES_SETS, VIP_LINK, services_set
 from kuberouter_py.observe.healthchecks import HealthChecks
 from kuberouter_py.ports import Table
 
@@ -72,7 +72,7 @@ class ServicesEdges:
         self._vip_link = config.vip_link
         self.vip_links = (config.vip_link, VIP_LINK)  # the default one is ours whatever the flag says
         self.links = Links(self.route_socket, self.vip_links)
-        self.routes = Routes(self.route_socket, self.vip_links)
+        self.routes = Routes(self.route_socket, self.vip_links, (KUBE_PROXY_LINK,) if config.takeover else ())
         self.addresses = Addresses(self.route_socket, self.vip_links, self.routes.write_again)
         self.bridge_ports = BridgePorts(self.route_socket)
         self.servers = VirtualServers(self._owned, self._vip_addresses, config.excluded_cidrs, self._marked)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import structlog
 
+from kuberouter_py.agent.carrying import forget
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.source import KINDS_OF_SERVICES, NoCluster, Source, node_name
 from kuberouter_py.config import Config
@@ -24,8 +27,9 @@ QUIET = -1  # a command whose output is the answer logs only what is wrong
 def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
     configure(config.log_format, config.v)
-    outcome = _controller(config, ServicesEdges(config, load_modules=False), Cache()).cleanup()
+    outcome = looking_controller(config, ServicesEdges(config, load_modules=False), Cache()).cleanup()
     log_cleanup(outcome)
+    forget()
     return 1 if outcome.left_over else 0
 
 
@@ -58,22 +62,30 @@ def plan(config: Config, _socket: str | None) -> Planned:
         plans = nothing.plans(nothing.read())
         unread = [f"{table}: {refused.reason}" for (table, _key), refused in nothing.standing().items()]
         return Planned(notation.lines(plans), bool(plans), unread)
+    with listed(config) as source:
+        edges = ServicesEdges(config, load_modules=False)
+        controller = looking_controller(config, edges, source.cache)
+        plans = controller.plan()
+    unread = [f"{table}: {reason}" for table, reason in controller.status({}, ()).refused]
+    return Planned(notation.lines(plans), bool(plans), unread)
+
+
+@contextmanager
+def listed(config: Config) -> Iterator[Source]:
+    """The cluster as it is now. Raises NoCluster where it cannot be read."""
     source = Source(config, KINDS_OF_SERVICES)
     source.start()
     try:
         if not source.wait_synced(config.cache_sync_timeout):
             errors = "; ".join(f"{kind}: {error}" for kind, error in source.errors().items())
             raise NoCluster(f"{source.name} gave no list of {', '.join(source.unsynced())}: {errors or 'no answer'}")
-        edges = ServicesEdges(config, load_modules=False)
-        controller = _controller(config, edges, source.cache)
-        plans = controller.plan()
+        yield source
     finally:
         source.stop()
-    unread = [f"{table}: {reason}" for table, reason in controller.status({}, ()).refused]
-    return Planned(notation.lines(plans), bool(plans), unread)
 
 
-def _controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesController:
+def looking_controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesController:
+    """For one question, or one sync, outside the running agent."""
     return ServicesController(
         config,
         node_name(config),

@@ -15,14 +15,18 @@ from collections.abc import Callable, Collection, Sequence
 import structlog
 
 from kuberouter_py import __version__
+from kuberouter_py.agent.beside import Beside
+from kuberouter_py.agent.carrying import Carrying, carry_over, remember, remembered
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.explaining import Explaining
-from kuberouter_py.agent.once import log_cleanup
+from kuberouter_py.agent.once import log_cleanup, looking_controller
+from kuberouter_py.agent.others import Found, Others
 from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, node_name
 from kuberouter_py.agent.telling import FIRST_SYNC, Telling
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
 from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
+from kuberouter_py.controllers.takeover.differences import Compared
 from kuberouter_py.kernel.monitor import PORT_NEWS, VIP_LINK_NEWS, Monitor
 from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
@@ -35,26 +39,35 @@ log = structlog.get_logger(__name__)
 # What kernel news may have touched. A port that comes may bear the name of one that went, without hairpin mode.
 NEWS_OF = {VIP_LINK_NEWS: ("links", "addresses", "routes"), PORT_NEWS: ("bridge ports",)}
 
+# Not an exit status: another proxy was waited for, whose ports and configuration can be had only now.
+ANEW = -1
+
 
 def run_agent(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the process's exit status."""
     # Nothing that is made before the first sync is garbage; 100,000 endpoints would be walked again and again.
     gc.disable()
     configure(config.log_format, config.v)
-    agent = Agent(config)
+    others = Others(config)
+    agent = Agent(config, others)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
-    return agent.run()
+    while (status := agent.run()) == ANEW:
+        log.info("nothing stands in the way any more; agent begins anew")
+        agent = Agent(config, others)
+    return status
 
 
 class Agent:
     """The parts of one agent process."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, others: Others) -> None:
+        self._carrying = _carried(config, others)
+        self._config = config = self._carrying.config
         self._node = node_name(config)
         self._ended = threading.Event()
         self._died = ""
+        self._others = others
         self._timeouts: Sequence[float] = (  # still to be set
             config.service_tcp_timeout,
             config.service_tcpfin_timeout,
@@ -83,7 +96,18 @@ class Agent:
             self._edges,
             self._controllers,
             self._controller.owner_of,
+            self._hindered,
             {"/explain": explaining.answer},
+        )
+        self._beside = Beside(
+            config,
+            self._node,
+            others,
+            self._compare_with,
+            self._controller,
+            lambda: self._source.kubelet_version(self._node),
+            self._telling.tell,
+            lambda: self._kernel_news(frozenset({VIP_LINK_NEWS})),
         )
         self._beat = self._telling.health.expect("services")
         self._runner = Runner(
@@ -132,10 +156,18 @@ class Agent:
         self._source.start()
         if not self._wait_for_caches():
             return 0 if self._ended.is_set() else 1
+        if not self._beside.wait(self._ended, self._beat):
+            return 0
+        if self._beside.waited:
+            return ANEW
+        if self._beside.translating:
+            self._controller.stand_aside_first()
+        self._carry()
         self._monitor.open()  # before the first look at the node, so that nothing changes unseen
         self._start("kernel news", self._monitor.run)
         self._start("rule news", self._rule_news.run)
         self._start("services", self._runner.run)
+        self._start("other proxies", self._beside.run)
         self._ended.wait()
         return 0
 
@@ -195,6 +227,7 @@ class Agent:
 
     def _stop_parts(self) -> None:
         self._runner.stop()
+        self._beside.stop()
         self._monitor.stop()
         self._rule_news.stop()
         self._source.stop()
@@ -239,6 +272,8 @@ class Agent:
         if any(self._timeouts):
             self._set_timeouts()
         self._telling.reported(report, notes)
+        if report.full:
+            self._beside.synced()
 
     # -- what may be asked -------------------------------------------------------------------------------------------
 
@@ -248,4 +283,41 @@ class Agent:
     def _controllers(self) -> Sequence[ControllerStatus]:
         if not self._config.run_service_proxy:
             return ()
-        return (self._controller.status(self._edges.facts(), self._edges.servers.foreign_lines()),)
+        carried = {f"carried over from {self._carrying.whose}": " ".join(self._carrying.flags)}
+        facts = {**self._edges.facts(), **self._beside.facts(), **(carried if self._carrying.flags else {})}
+        return (self._controller.status(facts, self._edges.servers.foreign_lines()),)
+
+    def _hindered(self) -> Sequence[str]:
+        return self._beside.problems()
+
+    def _compare_with(self, found: Found) -> Compared:
+        controller = looking_controller(self._config, self._edges, self._source.cache)
+        controller.plan()
+        return self._others.compare(found, controller, self._source.cache)
+
+    def _carry(self) -> None:
+        """Remembered from now on: the other one's configuration goes with it."""
+        for notice in self._carrying.notices:
+            log.warning("changes with the takeover", what=notice)
+        if not self._carrying.flags:
+            return
+        log.warning(
+            "carried over from the other proxy until the next boot: write them into the agent's flags",
+            of=self._carrying.whose,
+            flags=self._carrying.flags,
+        )
+        try:
+            remember(self._carrying)
+        except EdgeError as error:
+            log.error("not remembered for a restart", reason=str(error))
+
+
+def _carried(config: Config, others: Others) -> Carrying:
+    """With --takeover from what is there now; else what an earlier takeover on this node remembered."""
+    if not (config.takeover and config.run_service_proxy):
+        return remembered(config)
+    try:
+        return carry_over(config, others.look())
+    except EdgeError as error:
+        log.warning("what another proxy left cannot be seen", reason=str(error))
+        return remembered(config)

@@ -75,6 +75,11 @@ class Source:
         """None where there is no API server to write to."""
         return EventWriter(self._api.create_event, Conflict, self._uid_of) if self._api else None
 
+    def kubelet_version(self, node: str) -> str:
+        """ "" where the Node does not say."""
+        held = self.cache.node(node)
+        return held.kubelet_version if held else ""
+
     def _uid_of(self, note: Note) -> str:
         """ "" where the object is not known (any more)."""
         if note.owner is None:

@@ -31,7 +31,9 @@ FIRST_SYNC = "services' first sync"
 
 
 class Telling:
-    """controllers: every running controller's status now. questions: what else the local socket answers, by path."""
+    """controllers: every running controller's status now. beside: what another Service proxy of this node hinders.
+    questions: what else the local socket answers, by path.
+    """
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class Telling:
         edges: ServicesEdges,
         controllers: Callable[[], Sequence[ControllerStatus]],
         owner_of: Callable[[Any], ObjectKey | None],
+        beside: Callable[[], Sequence[str]],
         questions: Mapping[str, Question],
     ) -> None:
         self._node = node
@@ -48,6 +51,7 @@ class Telling:
         self._edges = edges
         self._controllers = controllers
         self._owner_of = owner_of
+        self._beside = beside
         self._started = time.time()
         self.health = Health(time.monotonic)
         self.health.wait_for(FIRST_SYNC)
@@ -94,6 +98,11 @@ class Telling:
         if self._events:
             self._events.write(notes)
 
+    def tell(self, notes: Sequence[Note]) -> None:
+        """Notes from beside the syncs, which log them."""
+        if self._events:
+            self._events.write(notes)
+
     def proxy_healthy(self) -> bool:
         return self._proxy.healthy()
 
@@ -116,6 +125,7 @@ class Telling:
 
     def _problems(self) -> Iterator[str]:
         yield from self.health.stalled()
+        yield from self._beside()
         for where, reason in self._server.unbound().items():
             yield f"cannot listen on {where}: {reason}"
         if self._edges.chains.rules_in_both:

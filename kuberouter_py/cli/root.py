@@ -12,6 +12,7 @@ from kuberouter_py.cli.explain import explain
 from kuberouter_py.cli.options import GoFlagsGroup, click_options, configuration, given_texts
 from kuberouter_py.cli.plan import plan
 from kuberouter_py.cli.status import status
+from kuberouter_py.cli.takeover import takeover
 from kuberouter_py.config import Config
 
 
@@ -62,7 +63,7 @@ root = GoFlagsGroup(
             help="show the version and exit",
         ),
     ],
-    commands={"explain": explain, "plan": plan, "status": status},
+    commands={"explain": explain, "plan": plan, "status": status, "takeover": takeover},
     help="""One agent per Kubernetes node: Services through IPVS.
 
     Without a command it runs until it is told to stop (SIGTERM, SIGINT) and then leaves the node forwarding; --cleanup

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from kuberouter_py.cli.errors import Failure
-from kuberouter_py.cli.options import config_of
+from kuberouter_py.cli.options import Texts, config_of
 from kuberouter_py.config import Config
 from kuberouter_py.observe.socket import NoAgent, NoAnswer, ask
 
@@ -16,6 +16,14 @@ def running_config(socket: str) -> Config:
     """The configuration of the agent behind the socket. Raises Failure."""
     answer = ask_agent(socket, "/config")
     return config_of({name: [text] for name, text in answer.items()})
+
+
+def running_texts(socket: str) -> Texts | None:
+    """Its options as texts; None where no agent answers."""
+    try:
+        return {name: [text] for name, text in ask(socket, "/config").items()}
+    except NoAgent:
+        return None
 
 
 def ask_agent(socket: str, what: str, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:

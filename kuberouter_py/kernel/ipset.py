@@ -42,7 +42,7 @@ class Sets:
 
     def read(self) -> Actual[str, IpSet]:
         """Raises Unavailable without ip_set, Busy."""
-        return Actual({header.name: _value(header) for header in _headers(self._batch, self._prefix)})
+        return Actual({header.name: _value(header) for header in headers(self._batch, self._prefix)})
 
     def apply(self, plan: Plan[str, IpSet]) -> dict[str, Refused]:
         """Creates, then replaces, then destroys. A set with another header is replaced under its rules: a new one takes
@@ -82,14 +82,14 @@ class Sets:
         return Refused(f"{set_text(name, wanted)}: {codec.error_text(number)}") if number else None
 
     def _replace(self, name: str, wanted: IpSet) -> Refused | None:
-        present = next((each for each in _headers(self._batch, name) if each.name == name), None)
+        present = next((each for each in headers(self._batch, name) if each.name == name), None)
         if present is None or (present.type, present.family) != (wanted.type, wanted.family):
             return self._destroy(name) or self._create_new(name, wanted)
         spare = f"{self._prefix}swap-{zlib.crc32(name.encode()):08x}"
         refused = self._destroy(spare) or self._create_new(spare, wanted)
         if refused is not None:
             return refused
-        members = {SetMember(spare, entry): mark for entry, mark in _entries(self._batch, present)}
+        members = {SetMember(spare, entry): mark for entry, mark in entries_of(self._batch, present)}
         lost = _write(self._batch, codec.ADD, members)
         number = self._one(codec.swap(spare, name))
         left = self._destroy(spare)
@@ -146,9 +146,9 @@ class Members:
     def read(self) -> Actual[SetMember, int | None]:
         """One dump a set. Raises Unavailable without ip_set, Busy."""
         found: dict[SetMember, int | None] = {}
-        for header in list(_headers(self._batch, self._prefix)):
+        for header in list(headers(self._batch, self._prefix)):
             name = header.name
-            found.update({SetMember(name, entry): mark for entry, mark in _entries(self._batch, header)})
+            found.update({SetMember(name, entry): mark for entry, mark in entries_of(self._batch, header)})
         return Actual(found)
 
     def parts(self, known: Sequence[SetMember]) -> Iterator[Part[SetMember, int | None]]:
@@ -158,7 +158,7 @@ class Members:
             for member in known[first : first + _MEMBERS_A_PART]:
                 missing.setdefault(member.set, set()).add(member)
             yield Part()
-        for header in list(_headers(self._batch, self._prefix)):
+        for header in list(headers(self._batch, self._prefix)):
             name, unseen = header.name, missing.get(header.name, set())
             for page in _pages(self._listing, header):
                 found = {SetMember(name, entry): mark for entry, mark in page}
@@ -176,13 +176,13 @@ class Members:
 
     def mark_of(self, member: SetMember) -> int | None:
         """What a member of a set with marks holds: the whole set is listed, the kernel has no question for it."""
-        header = next((each for each in _headers(self._batch, member.set) if each.name == member.set), None)
-        return dict(_entries(self._batch, header)).get(member.entry) if header else None
+        header = next((each for each in headers(self._batch, member.set) if each.name == member.set), None)
+        return dict(entries_of(self._batch, header)).get(member.entry) if header else None
 
     def entries(self, name: str) -> list[SetEntry]:
         """Of one set; none where the set is missing. Raises Unavailable, Busy."""
-        header = next((each for each in _headers(self._batch, name) if each.name == name), None)
-        return [] if header is None else [entry for entry, _ in _entries(self._batch, header)]
+        header = next((each for each in headers(self._batch, name) if each.name == name), None)
+        return [] if header is None else [entry for entry, _ in entries_of(self._batch, header)]
 
     def apply(self, plan: Plan[SetMember, int | None]) -> dict[SetMember, Refused]:
         """Adds and changes, then removes. What found its set full is tried once more when the removed ones have made
@@ -220,7 +220,7 @@ def _value(header: codec.Header) -> IpSet:
     return IpSet(f"{header.type} {header.options}".rstrip(), header.family, header.maxelem)
 
 
-def _headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
+def headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
     try:
         answers = batch.dump(codec.list_headers())
     except NetlinkError as error:
@@ -233,7 +233,7 @@ def _headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
             yield header
 
 
-def _entries(batch: Batch, header: codec.Header) -> Iterator[_Marked]:
+def entries_of(batch: Batch, header: codec.Header) -> Iterator[_Marked]:
     """With their marks. None for a set that went away since its header was read."""
     try:
         answers = batch.dump(codec.list_members(header.name))

@@ -300,7 +300,7 @@ def parse_members(payload: memoryview, header: Header) -> Iterator[SetEntry]:
 
 def _parse_entry(found: dict[int, memoryview]) -> SetEntry:
     return SetEntry(
-        _parse_address(found[_IP]),
+        _parse_address(found[_IP]) if _IP in found else b"",  # bitmap:port
         found[_ENTRY_PROTOCOL][0] if _ENTRY_PROTOCOL in found else 0,
         _big(found[_PORT]) if _PORT in found else 0,
         _parse_address(found[_IP2]) if _IP2 in found else b"",

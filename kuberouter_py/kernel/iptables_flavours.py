@@ -96,14 +96,18 @@ class Programs:
         return view
 
     def save(self, flavour: Flavour, family: int) -> Saved:
-        """Raises Unavailable where this node has no such flavour, EdgeError for any other failure."""
+        """What `text` says of our chains."""
+        return parse(self.text(flavour, family), family, self._prefix)
+
+    def text(self, flavour: Flavour, family: int) -> str:
+        """iptables-save's. Raises Unavailable where this node has no such flavour, EdgeError for any other failure."""
         if flavour == "nft" and family not in self._proven:
             reason = self._probe(family)
             if reason:
                 raise Unavailable(reason)
             self._proven.add(family)
         try:
-            return parse(self._program(flavour, family, "save", (), None), family, self._prefix)
+            return self._program(flavour, family, "save", (), None)
         except CommandFailed as error:
             if any(words in error.stderr for words in LACKING):
                 raise Unavailable(str(error)) from error

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.kernel import rtnetlink
-from kuberouter_py.kernel.links import LOOKUPS, VipLinks, lookup
+from kuberouter_py.kernel.links import LOOKUPS, VipLinks, find_link, lookup
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
 from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL, RTPROT_KERNEL, RouteMessage
 from kuberouter_py.model import names
@@ -31,8 +31,10 @@ class Routes:
 
     name = "routes"
 
-    def __init__(self, batch: Batch, names: Sequence[str]) -> None:
+    def __init__(self, batch: Batch, names: Sequence[str], giving_way: Sequence[str] = ()) -> None:
+        """giving_way: somebody else's links that are about to go: routes to their addresses are displaced by ours."""
         self._batch = batch
+        self._giving_way = tuple(giving_way)
         self._listing = Batch(NETLINK_ROUTE, strict=True)  # of parts(), whose dump goes on while the other one writes
         self._links = VipLinks(batch, names)
         self._lock = threading.Lock()
@@ -92,13 +94,15 @@ class Routes:
         refused = {key: lacking[route.link] for key, route in wanted.items() if route.link in lacking}
         good = {key: route for key, route in wanted.items() if key not in refused}
         present = self._present(good)
+        leaving = [found for name in self._giving_way if (found := find_link(self._batch, name))]
+        ours_to_take = {*indexes.values(), *(found.index for found in leaving)}
         fresh: dict[bytes, Route] = {}
         standing: dict[bytes, Route] = {}
         for key, route in good.items():
             link = present.get(key)
             if link is None:
                 fresh[key] = route
-            elif link in indexes.values():
+            elif link in ours_to_take:
                 standing[key] = route
             else:
                 refused[key] = Refused(

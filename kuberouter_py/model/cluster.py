@@ -99,6 +99,7 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     annotations: Mapping[str, str] = {}  # only kube-router.io/*
     taints: tuple[str, ...] = ()  # keys
     deleting: bool = False
+    kubelet_version: str = ""  # "v1.27.3"
     unusable: tuple[str, ...] = ()
 
 

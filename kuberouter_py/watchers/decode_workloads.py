@@ -40,8 +40,13 @@ class NodeAddressJson(msgspec.Struct, gc=False):
     address: str | None = None
 
 
+class NodeInfoJson(msgspec.Struct, gc=False):
+    kubeletVersion: str | None = None
+
+
 class NodeStatusJson(msgspec.Struct, gc=False):
     addresses: list[NodeAddressJson | None] | None = None
+    nodeInfo: NodeInfoJson | None = None
 
 
 class NodeJson(msgspec.Struct, gc=False):
@@ -50,13 +55,14 @@ class NodeJson(msgspec.Struct, gc=False):
     status: NodeStatusJson | None = None
 
 
-NODE_PARTS = ("spec.podCIDRs", "spec.taints", "status.addresses")
+NODE_PARTS = ("spec.podCIDRs", "spec.taints", "status.addresses", "status.nodeInfo")
 
 
 def node(key: ObjectKey, json: NodeJson, unusable: list[str]) -> Node:
     """Addresses of type Hostname and DNS names are none of ours."""
     spec = json.spec or NodeSpecJson()
-    listed = (json.status.addresses if json.status else None) or ()
+    status = json.status or NodeStatusJson()
+    listed = status.addresses or ()
     internal, external = (
         addresses([entry.address for entry in listed if entry and entry.type == kind], "status.addresses", unusable)
         for kind in ("InternalIP", "ExternalIP")
@@ -71,6 +77,7 @@ def node(key: ObjectKey, json: NodeJson, unusable: list[str]) -> Node:
         annotations=our_annotations(json.metadata.annotations),
         taints=tuple(intern(taint.key) for taint in spec.taints or () if taint and taint.key),
         deleting=json.metadata.deletionTimestamp is not None,
+        kubelet_version=(status.nodeInfo and status.nodeInfo.kubeletVersion) or "",
         unusable=tuple(unusable),
     )
 

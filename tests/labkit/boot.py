@@ -28,7 +28,9 @@ from tests.labkit.ports import LabError
 
 HERE: Final = Path(__file__).parent
 REPOSITORY: Final = HERE.parent.parent
-ENVIRONMENT: Final = ("HOME", "LANG", "LC_ALL", "TERM", "PYTHONPATH", "VIRTUAL_ENV", "PYTEST_ADDOPTS")  # and LAB_*
+ENVIRONMENT: Final = (  # and LAB_*
+    "HOME", "LANG", "LC_ALL", "TERM", "PYTHONPATH", "VIRTUAL_ENV", "PYTEST_ADDOPTS", "KUBE_ROUTER",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -117,7 +117,8 @@ def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain,
         ("filter", "FORWARD", FORWARD),
         ("filter", "OUTPUT", OUTPUT),
     ):
-        yield Chain(family, table, hook), Rules((f"-j {target}",))
+        if not (view.aside and target == NAT):
+            yield Chain(family, table, hook), Rules((f"-j {target}",))
 
 
 def _direct_return(view: NodeView, family: int) -> Iterator[tuple[Chain, Rules]]:

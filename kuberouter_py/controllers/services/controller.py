@@ -40,6 +40,8 @@ from kuberouter_py.model.kernel import (
     address_text,
     family_of,
 )
+from kuberouter_py.model.names import services_set
+from kuberouter_py.model.notation import key_text
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
 from kuberouter_py.ports import Busy, EdgeError, Flows, NodeFacts, Plan, Refused, ServicesOfCluster, Table, Unavailable
 
@@ -114,6 +116,7 @@ class ServicesController:
         self._whole_compare = False  # what is being compared is everything
         self._unseen = ""  # why the node could not be looked at
         self._begun = False  # the first sync came as far as to decide
+        self._aside = False
         self._history = History()
         self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
 
@@ -131,9 +134,11 @@ class ServicesController:
                 return self._report(started, 0, Outcome(unread={"node": self._unseen}), (), full=False)
             self._unseen = ""
             self._begun = True
+            self._view = replace(self._view, aside=self._aside)
             news = self._decide_all(keys, dirty)
             self._leave_links(dirty)
             outcome = self._write(dirty)
+            self._view = replace(self._view, aside=False)
             # The link exists now, and with it sysctls of its own; and routes may have gone with an address (where
             # --vip-binding changed) or a link (where --vip-link did).
             removed = any(outcome.tables.get(name, TableCounts()).removed for name in (LINKS, ADDRESSES))
@@ -266,6 +271,33 @@ class ServicesController:
         """The Service that a virtual server or a port is for. One look into a mapping: no sync is waited for."""
         owner = self._reconciler.owner_of(key)
         return owner if isinstance(owner, ObjectKey) else None
+
+    def frontends(self) -> frozenset[ServerKey]:
+        """Every address and port that we answer on, and every virtual server, as decided last."""
+        with self._lock:
+            answering = {services_set("frontends", family) for family in (4, 6)}
+            members = [key.entry for key in self._reconciler.wanted(MEMBERS) if key.set in answering]
+            return frozenset(
+                [*self._reconciler.wanted(SERVERS), *(VirtualServerKey(e.protocol, e.address, e.port) for e in members)]
+            )
+
+    def missing(self) -> list[str]:
+        """What of ours could not be put in place, and why. Without sysctls: some only the first namespace may write."""
+        with self._lock:
+            return [
+                f"{key_text(table, key) if key is not None else table}: {refused.reason}"
+                for (table, key), refused in self._standing().items()
+                if table != SYSCTLS
+            ]
+
+    def families(self) -> tuple[int, ...]:
+        return self._view.families
+
+    def stand_aside_first(self) -> None:
+        """Before the first sync: another proxy's rules still translate. Until all of ours stands, ours do not keep new
+        connections from them.
+        """
+        self._aside = True
 
     def _services(self) -> int:
         """Those that are there; what only drains is none."""

@@ -49,6 +49,7 @@ class NodeView:
     missing_schedulers: frozenset[str] = frozenset()
     mtu: int = 1500  # the smallest of any link that packets may leave by
     direct_return: bool = False  # something is led in for it (dsr.py)
+    aside: bool = False  # another proxy's DNAT rules go on working until all of ours stands
 
     def holder(self, cluster_ip: bytes) -> str:
         """The link by which somebody else answers for a ClusterIP on this node; "" where nobody does.
@@ -112,9 +113,11 @@ def node_view(
 
 
 def _local(config: Config, links: Sequence[LinkState]) -> dict[bytes, str]:
-    """Where two links have one address, another proxy's is the one that counts less."""
+    """Where two links have one address, another proxy's is the one that counts less; and not at all where it goes."""
     others = [link for link in links if not _is_ours(config, link)]
     others.sort(key=lambda link: link.name != KUBE_PROXY_LINK)
+    if config.takeover:
+        others = [link for link in others if link.name != KUBE_PROXY_LINK]
     return {address: link.name for link in others for address, _ in link.addresses}
 
 
@@ -179,7 +182,8 @@ def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Seq
         if (every or "primary" in words) and family in primary:
             found[primary[family]] = None
         for address, link in held:
-            if len(address) == size and (not _internal(link) if every else any(address in cidr for cidr in cidrs)):
+            named = any(address in cidr for cidr in cidrs if cidr.prefix)
+            if len(address) == size and (named or (every and not _internal(link))):
                 found[address] = None
     return tuple(found)
 
