@@ -174,9 +174,11 @@ def _tunnel(batch: Batch, pod: _Pod) -> tuple[LinkMessage | None, Refused]:
     link = find_link(batch, name)
     if link is not None and not _is_ours(link, family):
         return None, Refused(f"link {name} is there already, and is not ours")
-    if link is not None and _key(link, NO_ADDRESS) != PodAddress(uid, address, NO_ADDRESS):
-        batch.send([rtnetlink.delete_link(link.index)])  # of the pod that had this namespace, or that address, before
+    if link is not None and _key(link, NO_ADDRESS).uid != uid:
+        batch.send([rtnetlink.delete_link(link.index)])  # of the pod that had this namespace before
         link = None
+    if link is not None and link.tunnel_from != address:
+        return None, Refused(f"the tunnel of this pod ends at {address_text(link.tunnel_from)}; a pod has one a family")
     if link is None:
         quiet = _speakers(batch) if family == 4 else []
         alias = " ".join([RULE_COMMENT + uid, *(one.name for one in quiet)])

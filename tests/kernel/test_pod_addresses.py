@@ -223,6 +223,15 @@ def test_a_namespace_that_another_pod_had(machine: Machine, table: PodAddresses)
     assert pod.addresses(4) == {VIPS[4][1]}
 
 
+def test_another_address_of_a_pod_does_not_take_its_tunnel(machine: Machine, table: PodAddresses) -> None:
+    pod = machine.pod(0)
+    pod.sh("ip link add net1 type dummy; ip address add 10.9.9.9/24 dev net1")
+    other = PodAddress(UIDS[0], packed("10.9.9.9"), packed(VIPS[4][1]))
+    settle(table, {key(0, 0, 4): None})
+    refused = table.apply(Plan(add={other: None}))
+    assert OWN[4][0] in refused[other].reason and pod.addresses(4) == {VIPS[4][0]}
+
+
 @by_family
 def test_a_link_by_our_name_that_is_not_ours_stays(machine: Machine, table: PodAddresses, family: int) -> None:
     pod = machine.pod(0)

@@ -201,8 +201,8 @@ def _forward(view: NodeView, family: int) -> Iterator[str]:
         for kind in ("neighbour-solicitation", "neighbour-advertisement"):
             yield f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"
     if view.direct_return:
-        yield from dsr_chains.answers(family)
         yield dsr_chains.refuse_rest(family, _REJECT[family])
+        yield from dsr_chains.answers(family, view.uplinks)
 
 
 def _unallocated(config: Config, view: NodeView, family: int) -> Iterator[str]:

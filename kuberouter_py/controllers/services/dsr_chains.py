@@ -6,7 +6,7 @@ what is marked in. ip_vs then looks for a virtual server on that mark. docs/kern
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kuberouter_py.model.names import DIVERTED_MARK, services_set
 
@@ -51,13 +51,15 @@ def segment_size(family: int, mtu: int) -> str:
     return f"-p tcp -m tcp --tcp-flags SYN,RST SYN {match} -j TCPMSS --set-mss {size}"
 
 
-def answers(family: int) -> Iterator[str]:
+def answers(family: int, uplinks: Iterable[str]) -> Iterator[str]:
     """filter FORWARD: answers of this node's pods. conntrack has not seen the question, which came in a tunnel, and
-    takes them for NEW or INVALID; only what begins a TCP connection is none.
+    takes them for NEW or INVALID. Only what begins a TCP connection is none, nor is what comes in by an uplink.
     """
-    match = f"-m set --match-set {services_set(FRONTENDS, family)} src,src -j ACCEPT"
-    yield f"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN {match}"
-    yield f"! -p tcp {match}"
+    match = f"-m set --match-set {services_set(FRONTENDS, family)} src,src"
+    for link in uplinks:
+        yield f"-i {link} {match} -j RETURN"
+    yield f"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN {match} -j ACCEPT"
+    yield f"! -p tcp {match} -j ACCEPT"
 
 
 def refuse_rest(family: int, reject: str) -> str:

@@ -275,7 +275,7 @@ def test_a_service_that_goes_keeps_what_its_connections_need() -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_fixed_rules(family: int) -> None:
     """What is led in, what is refused, what may pass, and what is cleared before nat routes anew (docs/kernel.md)."""
-    found = dict(chains(Config(), NodeView("n1", direct_return=True, mtu=1400), family))
+    found = dict(chains(Config(), NodeView("n1", direct_return=True, mtu=1400, uplinks=("eth0",)), family))
 
     def of(table: str, chain: str) -> list[str]:
         return list(found[Chain(family, table, chain)].rules)
@@ -293,10 +293,11 @@ def test_the_fixed_rules(family: int) -> None:
     )
     refused = f"-m set {vips} dst -j REJECT --reject-with {'icmp' if family == 4 else 'icmp6'}-port-unreachable"
     assert of("filter", "KRPY-SVC-OUTPUT") == [refused]
-    assert of("filter", "KRPY-SVC-FORWARD")[-3:] == [
+    assert of("filter", "KRPY-SVC-FORWARD")[-4:] == [
+        refused,
+        f"-i eth0 -m set {dsr} src,src -j RETURN",
         f"-p tcp -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -m set {dsr} src,src -j ACCEPT",
         f"! -p tcp -m set {dsr} src,src -j ACCEPT",
-        refused,
     ]
 
 
