@@ -9,7 +9,7 @@ from kuberouter_py.agent.source import Source
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.services.explain.document import document
 from kuberouter_py.controllers.services.explain.explanation import Path, begin, compared, finish
-from kuberouter_py.controllers.services.explain.question import POD, Origin, Unanswerable, origin_of, target_of
+from kuberouter_py.controllers.services.explain.question import LISTED, POD, Origin, Unanswerable, origin_of, target_of
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.observe.http import Response, json_response, text_response
@@ -65,13 +65,13 @@ class Explaining:
     def _found(self, origin: Origin) -> Origin:
         """With its addresses. Raises Unanswerable."""
         try:
-            pod = self._source.find_pod(ObjectKey(*origin.name.split("/")))
+            key = ObjectKey(*origin.name.split("/"))
+            pod = self._source.find_pod(key)
+            others = [] if pod else self._source.pods_of(key.namespace, LISTED)
         except EdgeError as error:
             raise Unanswerable(f"{error}; ask with --from ADDRESS") from None
         if pod is None:
-            raise Unanswerable(
-                f"there is no Pod {origin.name} that can be found; where there is one, ask with --from ADDRESS"
-            )
+            raise Unanswerable(f"there is no Pod {key}; in {key.namespace} there are {', '.join(others) or 'none'}")
         if not pod.ips:
             raise Unanswerable(f"Pod {origin.name} has no address yet; ask with --from ADDRESS")
         return origin._replace(addresses=pod.ips, node=pod.node)

@@ -15,7 +15,7 @@ from kuberouter_py.watchers.api import ApiClient
 from kuberouter_py.watchers.api_errors import Conflict
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
-from kuberouter_py.watchers.finding import find_pod
+from kuberouter_py.watchers.finding import find_pod, pods_of
 from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, POD_METADATA, SERVICE_CIDRS, SERVICES, Kind
 from kuberouter_py.watchers.status import WatchStatus
 from kuberouter_py.watchers.watchers import Watchers
@@ -68,8 +68,12 @@ class Source:
         return {each.kind: each.last_error for each in self.status() if each.last_error}
 
     def find_pod(self, key: ObjectKey) -> Pod | None:
-        """Asked for now: Pods are not watched. Raises EdgeError."""
+        """Asked for now: of Pods only metadata is watched. Raises EdgeError."""
         return find_pod(self._origin, key)
+
+    def pods_of(self, namespace: str, most: int) -> list[str]:
+        """Names of some Pods there. Raises EdgeError."""
+        return pods_of(self._origin, namespace, most)
 
     def event_writer(self) -> EventWriter | None:
         """None where there is no API server to write to."""

@@ -44,8 +44,13 @@ def _path_lines(path: Mapping[str, Any]) -> Iterator[str]:
 def _destination(one: Mapping[str, Any]) -> str:
     seen = f"{'masqueraded as' if one['masqueraded'] else 'sees'} {one['source'] or 'an unknown address'}"
     method = "" if one["forwarding"] == "masquerade" else f" {one['forwarding']}"
-    drains = "" if one["drainsFor"] is None else f" (drains for another {one['drainsFor']} s at most)"
-    return f"{_where(one)} weight {one['weight']}{drains}{method}, {seen}: {one['why']}"
+    return f"{_where(one)} weight {one['weight']}{_why_weight(one)}{method}, {seen}: {one['why']}"
+
+
+def _why_weight(one: Mapping[str, Any]) -> str:
+    if one["drainsFor"] is not None:
+        return f" (drains for another {one['drainsFor']} s at most)"
+    return " (its Pod asks for it)" if one["weightAsked"] == str(one["weight"]) else ""
 
 
 def _where(one: Mapping[str, Any]) -> str:

@@ -32,6 +32,9 @@ class Source:
         }
         return pods.get(key.name)
 
+    def pods_of(self, namespace: str, most: int) -> list[str]:
+        return ["client", "far", "new"][:most]
+
 
 def started(*objects: Any) -> tuple[FakeAgent, Explaining]:
     agent = FakeAgent(node("192.168.0.1"), *(objects or (WEB, PODS)))
@@ -64,7 +67,7 @@ def test_a_pod_of_another_node_is_asked_about_there() -> None:
 @pytest.mark.parametrize(
     ("sender", "reason"),
     [
-        ("pod/default/nobody", "there is no Pod default/nobody"),
+        ("pod/default/nobody", "there is no Pod default/nobody; in default there are client, far, new"),
         ("pod/default/new", "Pod default/new has no address yet; ask with --from ADDRESS"),
         ("pod/secret/x", "ask with --from ADDRESS"),
         ("nobody", "neither pod/NAMESPACE/NAME nor node nor an address"),

@@ -34,7 +34,7 @@ def document(*paths: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 DESTINATION = {
     "address": "fd00::2", "port": 8080, "node": "n2", "weight": 1, "forwarding": "masquerade", "source": "10.244.1.9",
-    "masqueraded": False, "why": "a pod of this node", "drainsFor": None,
+    "masqueraded": False, "why": "a pod of this node", "drainsFor": None, "weightAsked": "",
 }  # fmt: skip
 SERVER = {"name": "TCP 10.96.0.10:80", "options": "-s rr -p 60", "affinitySeconds": 60}
 
@@ -62,6 +62,8 @@ def test_one_path() -> None:
 def test_what_drains() -> None:
     drained = {**DESTINATION, "weight": 0, "drainsFor": 27}
     told = explanation_text(document(path(state("refused: 1", destinations=[drained]))))
+    asked = {**DESTINATION, "weightAsked": "1"}
+    assert " weight 1 (its Pod asks for it), sees" in explanation_text(document(path(state("", destinations=[asked]))))
     assert "    [fd00::2]:8080 on n2 weight 0 (drains for another 27 s at most), sees 10.244.1.9: a pod" in told
 
 

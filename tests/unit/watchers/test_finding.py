@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.watchers.api import ApiClient
 from kuberouter_py.watchers.api_errors import Forbidden, NotFound
-from kuberouter_py.watchers.finding import find_pod
+from kuberouter_py.watchers.finding import find_pod, pods_of
 from tests.fakes.objects import packed
 
 KEY = ObjectKey("default", "client")
@@ -33,6 +34,7 @@ def test_in_a_folder(tmp_path: Path) -> None:
     assert pod is not None
     assert (pod.node, pod.ips) == ("n2", (packed("10.244.2.9"), packed("fd00::9")))
     assert find_pod(tmp_path, ObjectKey("default", "other")) is None
+    assert (pods_of(tmp_path, "default", 8), pods_of(tmp_path, "other", 8)) == (["client"], [])
 
 
 def test_a_folder_that_is_gone(tmp_path: Path) -> None:
@@ -45,8 +47,8 @@ class Api:
         self.answer = answer
         self.asked: list[str] = []
 
-    def get(self, path: str) -> bytes:
-        self.asked.append(path)
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        self.asked.append(f"{path} {query}" if query else path)
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -63,6 +65,14 @@ def test_from_the_api_server() -> None:
     assert pod is not None
     assert pod.ips == (packed("10.244.2.9"),)
     assert api.asked == ["/api/v1/namespaces/default/pods/client"]
+
+
+def test_whom_there_is_instead() -> None:
+    api = asked(json.dumps({"items": [{"metadata": {"name": "a"}}, {"metadata": {"name": "b"}}]}).encode())
+    assert pods_of(api, "shop", 2) == ["a", "b"]
+    assert api.asked == ["/api/v1/namespaces/shop/pods {'limit': '2'}"]
+    with pytest.raises(EdgeError, match="Pods of shop cannot be read"):
+        pods_of(asked(b"[]"), "shop", 2)
 
 
 def test_what_the_api_server_says_instead() -> None:

@@ -49,11 +49,11 @@ class LeftOut(NamedTuple):
 class Case:
     """packet: the first one of the connection. local: a Local policy is in force for this frontend.
 
-    nodes: of each candidate. left_out: with the reason, by set: of the Local policy or of the whole cluster. notes:
-    what is not as the Service's owner asked; unserved: of it, why this address is not served. taken: the Service that
-    has the address instead.
-    gone: the Service that had it, and is there no more. refused: what of this frontend the kernel does not take.
-    health_check: of which Service it is the health check port.
+    nodes: of each candidate. weights: as the Pods of candidates ask for them. left_out: with the reason, by set: of the
+    Local policy or of the whole cluster. notes: what is not as the Service's owner asked; unserved: of it, why this
+    address is not served. taken: the Service that has the address instead. gone: the Service that had it, and is there
+    no more. refused: what of this frontend the kernel does not take. health_check: of which Service it is the health
+    check port.
     """
 
     frontend: Frontend
@@ -64,6 +64,7 @@ class Case:
     role: str
     local: bool
     nodes: Mapping[DestinationKey, str]
+    weights: Mapping[DestinationKey, str]
     left_out: Mapping[bool, tuple[LeftOut, ...]]
     notes: tuple[str, ...]
     unserved: str
@@ -87,7 +88,8 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
     local = _is_local(role, service)
     slices = known.cluster.slices_of(service.key) if service else ()
     notes = list(_notes(key, service, known))
-    nodes = {where: one.node for where, one in _found(slices, port, key, known).items()}
+    found = _found(slices, port, key, known)
+    pods = known.cluster.pods()
     return Case(
         frontend=frontend,
         packet=Packet(source, key.address, key.protocol, key.port, incoming=hop.link if hop else ""),
@@ -96,7 +98,8 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
         config=known.config,
         role=role,
         local=local,
-        nodes=nodes,
+        nodes={where: one.node for where, one in found.items()},
+        weights={where: pods[one.pod].weight for where, one in found.items() if one.pod in pods},
         left_out={each: tuple(_left_out(slices, port, key, known, local=each)) for each in {local, False}},
         notes=tuple(f"{note.owner}: {note.message}" for note in notes),
         unserved=next((note.message for note in notes if note.reason in _UNSERVED and _names(note, key.address)), ""),

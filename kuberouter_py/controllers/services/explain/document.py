@@ -67,6 +67,7 @@ def _state(path: Path, told: Told) -> dict[str, Any]:
                 "port": leg.where.port,
                 "node": path.case.nodes.get(leg.where, ""),
                 "weight": leg.value.weight,
+                "weightAsked": path.case.weights.get(leg.where, ""),
                 "drainsFor": _seconds(path.draining.get(leg.where)),
                 "forwarding": leg.value.forwarding.name.lower(),
                 "source": address_text(source.address) if source.address else "",

@@ -13,13 +13,13 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.explain.document import document
 from kuberouter_py.controllers.services.explain.explanation import begin, compared, finish
 from kuberouter_py.controllers.services.explain.question import Unanswerable, origin_of, target_of
-from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, Endpoint, EndpointSlice, SlicePort
+from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, Endpoint, EndpointSlice, PodMetadata, SlicePort
 from kuberouter_py.model.kernel import DestinationKey, Protocol, SetEntry, SetMember, VirtualServerKey
 from kuberouter_py.model.names import services_set
 from kuberouter_py.ports import Affinity, Refused
 from tests.fakes.agent import LINKS, SERVED, FakeAgent
 from tests.fakes.lookups import FakeLookups
-from tests.fakes.objects import DRAINING, cidr, endpoint, endpoint_slice, link, node, packed, port, service
+from tests.fakes.objects import DRAINING, cidr, endpoint, endpoint_slice, key_of, link, node, packed, port, service
 
 N1 = node("192.168.0.1")
 POD, OUTSIDE = "10.244.1.9", "203.0.113.9"
@@ -393,3 +393,15 @@ def test_direct_server_return(slices: EndpointSlice, sender: str, target: str, v
         told = explained(agent, sender, target, actual=actual)
         assert told["verdict"].startswith(verdict), told["verdict"]
         assert told["paths"][0]["differences"] == []
+
+
+def test_weights_that_pods_ask_for() -> None:
+    agent = started(
+        web(annotations={"kube-router.io/service.scheduler": "wrr"}),
+        pods(*(msgspec.structs.replace(one, pod=f"uid-{one.node}") for one in (HERE, THERE))),
+        *(PodMetadata(key_of(f"web-{name}"), f"uid-{name}", weight) for name, weight in (("n1", "5"), ("n2", "0"))),
+    )
+    told = explained(agent, POD, "10.96.0.10:80", actual=True)
+    assert told["verdict"].startswith("open: 1 destination, 1 more drained (weight 0), wrr")
+    weights = [(one["weight"], one["weightAsked"]) for one in told["paths"][0]["actual"]["destinations"]]
+    assert weights == [(5, "5"), (0, "0")]
