@@ -75,7 +75,8 @@ class EventWriter:
                     self._counts["dropped"] += 1
                 else:
                     self._queue[note] = None
-            self._condition.notify()
+            if self._queue:  # every sync comes by here: a thread that wakes for nothing costs as much as the sync
+                self._condition.notify()
 
     def counts(self) -> dict[str, int]:
         with self._condition:

@@ -37,7 +37,7 @@ def configure(form: Literal["json", "console"] | str, verbosity: int, stream: Te
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(stream),
+        logger_factory=structlog.WriteLoggerFactory(stream),  # one system call a line
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
