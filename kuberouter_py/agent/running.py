@@ -7,6 +7,7 @@ with a clear last line, and the supervisor restarts it.
 from __future__ import annotations
 
 import gc
+import resource
 import signal
 import threading
 import time
@@ -43,11 +44,16 @@ NEWS_OF = {VIP_LINK_NEWS: ("links", "addresses", "routes"), PORT_NEWS: ("bridge 
 ANEW = -1
 
 
+# Each health check port is one; the usual soft limit of 1,024 is for programs that wait with select().
+OPEN_FILES = 65536
+
+
 def run_agent(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the process's exit status."""
     # Nothing that is made before the first sync is garbage; 100,000 endpoints would be walked again and again.
     gc.disable()
     configure(config.log_format, config.v)
+    _allow_files(OPEN_FILES)
     others = Others(config)
     agent = Agent(config, others)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -56,6 +62,14 @@ def run_agent(config: Config) -> int:
         log.info("nothing stands in the way any more; agent begins anew")
         agent = Agent(config, others)
     return status
+
+
+def _allow_files(number: int) -> None:
+    """That many at once, as far as the hard limit goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = number if hard == resource.RLIM_INFINITY else min(number, hard)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class Agent:
