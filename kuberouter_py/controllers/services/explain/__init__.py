@@ -6,6 +6,7 @@ case.py         one frontend and one sender, with all that is known of them
 rules.py        our rules, read as the kernel reads them
 states.py       what rules ask for: as decided, and as the kernel has it
 way.py          the way of a connection's first packet through the hooks, over either state
+source.py       the address that a destination sees
 verdict.py      the way in words
 explanation.py  the answer: decided, actual, and where they differ
 document.py     the same as plain values

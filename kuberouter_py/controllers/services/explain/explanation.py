@@ -12,8 +12,9 @@ from typing import NamedTuple
 from kuberouter_py.controllers.services.explain.case import Case, case_of
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import NODE, Origin, Target, Unanswerable, frontends
+from kuberouter_py.controllers.services.explain.source import Arrival, source_of
 from kuberouter_py.controllers.services.explain.states import Actual, Decided
-from kuberouter_py.controllers.services.explain.verdict import Arrival, Verdict, source_of, verdict
+from kuberouter_py.controllers.services.explain.verdict import Verdict, verdict
 from kuberouter_py.controllers.services.explain.way import Way, legs, walk
 from kuberouter_py.controllers.services.nodestate import CHAINS
 from kuberouter_py.model.kernel import PERSISTENT, Chain, DestinationKey, Rules, SetMember, family_of

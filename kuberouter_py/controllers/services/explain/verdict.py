@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from kuberouter_py.controllers.services.admission import cidr_text, inside
-from kuberouter_py.controllers.services.explain.case import CLUSTER_IP, Case
+from kuberouter_py.controllers.services.explain.case import Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
 from kuberouter_py.controllers.services.explain.rules import Met
-from kuberouter_py.controllers.services.explain.way import End, Leg, Way
+from kuberouter_py.controllers.services.explain.source import Arrival, is_direct, roles_of
+from kuberouter_py.controllers.services.explain.way import End, Way
 from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.model.healthcheck import HealthCheck
-from kuberouter_py.model.kernel import Forwarding, MarkServerKey, SetMember, VirtualServer, address_text
-from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS, services_set
+from kuberouter_py.model.kernel import MarkServerKey, SetMember, VirtualServer, address_text
+from kuberouter_py.model.names import SERVICES_SETS, services_set
 from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
 
 
@@ -42,26 +42,8 @@ class Verdict(NamedTuple):
         return f"{self.outcome}: {self.reason}"
 
 
-class Source(NamedTuple):
-    """The address that a destination sees, whether it stands for the sender's own, and why."""
-
-    address: bytes
-    masqueraded: bool
-    reason: str
-
-
-class Arrival(NamedTuple):
-    """At one destination."""
-
-    leg: Leg
-    source: Source
-
-
-_SET = re.compile(rf"(! )?--match-set {SERVICES_SETS}([a-z-]+)-[46] (\S+)")
 _NAME = re.compile(rf"{SERVICES_SETS}([a-z]+)-")
 _SILENT = {"silent", "silentoutside"}
-_GIVEN = re.compile(r"--to-source (\S+)")
-_MARKS_FOR_MASQUERADE = f"--set-xmark 0x{CONNMARK_MASQUERADE:x}/"
 
 
 def verdict(case: Case, way: Way, arrivals: Sequence[Arrival], held: Collection[SetMember]) -> Verdict:
@@ -101,11 +83,7 @@ def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
 
 
 def _sends_to_itself(way: Way, arrivals: Sequence[Arrival]) -> bool:
-    return any(_is_direct(leg) and leg.where.address == way.packet.source for leg, _ in arrivals)
-
-
-def _is_direct(leg: Leg) -> bool:
-    return leg.value.forwarding is not Forwarding.MASQUERADE
+    return any(is_direct(leg) and leg.where.address == way.packet.source for leg, _ in arrivals)
 
 
 def short_circuit(way: Way) -> bool:
@@ -134,7 +112,7 @@ def _seen_as(arrivals: Sequence[Arrival]) -> str:
     masqueraded = [each.source.address for each in arrivals if each.source.masqueraded]
     kept = [each.source.address for each in arrivals if not each.source.masqueraded]
     if not masqueraded:
-        how = "direct server return" if all(_is_direct(each.leg) for each in arrivals) else "not masqueraded"
+        how = "direct server return" if all(is_direct(each.leg) for each in arrivals) else "not masqueraded"
         return f"seen as {address_text(kept[0])} ({how})"
     addresses = " or ".join(dict.fromkeys(address_text(each) for each in masqueraded if each)) or "an unknown address"
     if not kept:
@@ -153,7 +131,7 @@ def _why_empty(case: Case) -> str:
 
 def _why_dropped(case: Case, rule: Met | None, held: Collection[SetMember]) -> str:
     """By the sets that the rule names, or those that led to it."""
-    roles = _roles(rule) or {name for member in held for name in _NAME.findall(member.set)}
+    roles = roles_of(rule) or {name for member in held for name in _NAME.findall(member.set)}
     if _SILENT & set(roles):
         return f"{case.policy} Local, no local endpoint"
     if "ranged" in roles:
@@ -168,7 +146,7 @@ def _why_dropped(case: Case, rule: Met | None, held: Collection[SetMember]) -> s
 def _why_rejected(case: Case, rule: Met | None) -> str:
     key, service, port = case.frontend
     asked = f"{key.port}/{protocol_text(key.protocol)}"
-    if port is not None and "dsrvips" in _roles(rule):
+    if port is not None and "dsrvips" in roles_of(rule):
         return f"{_why_empty(case)} (direct server return)"
     if service is None:
         return f"rejected by the guard: no Service has port {asked} of {address_text(key.address)}"
@@ -196,58 +174,6 @@ def _why_not_ours(case: Case, way: Way) -> str:
     if service is not None and port is not None:
         return f"{endpoint_text(key.address, key.port)} of Service {service.key} is not served by this node"
     return f"no Service has the address {address}: packets to it leave this node as they are"
-
-
-def _roles(rule: Met | None) -> list[str]:
-    return [role for _, role, _ in _SET.findall(rule.rule)] if rule else []
-
-
-# -- the address that a destination sees -----------------------------------------------------------------------------
-
-
-def source_of(case: Case, way: Way, leg: Leg) -> Source:
-    if _is_direct(leg):
-        return Source(way.packet.source, False, "direct server return: the endpoint answers by itself")
-    if leg.masquerade is None:
-        return Source(way.packet.source, False, _why_kept(case, way))
-    given = _GIVEN.search(leg.masquerade.rule)
-    of_link = leg.hop.source if leg.hop else b""
-    source = ip_address(given[1]).packed if given else of_link
-    return Source(source, True, _why_masqueraded(case, way, leg.masquerade))
-
-
-def _why_masqueraded(case: Case, way: Way, rule: Met) -> str:
-    roles = _roles(rule)
-    if "hairpin" in roles:
-        return "a pod that is sent to itself would never see its answer rewritten"
-    if "vips" in roles:
-        return "it took a Service's address as its source"
-    if "--src-type LOCAL" in rule.rule:
-        return "the node's own, it leaves with the address of its link"
-    marking = next((met for met in reversed(way.met) if _MARKS_FOR_MASQUERADE in met.rule), None)
-    roles = _roles(marking)
-    if "external" in roles:
-        return f"{case.policy} Cluster: it may go to another node, whose answer must come back here"
-    if "clusterips" in roles and case.config.masquerade_all:
-        return "--masquerade-all"
-    if "clusterips" in roles:
-        return f"its source is no pod of this node ({_detector(case)})"
-    return f"by {rule.chain.chain}: {rule.rule}"
-
-
-def _why_kept(case: Case, way: Way) -> str:
-    if case.role != CLUSTER_IP:
-        return f"{case.policy} Local keeps it" if case.local else "no rule masquerades it"
-    accepted = next((met for met in way.met if met.rule.startswith("-s ") and met.rule.endswith("-j ACCEPT")), None)
-    if accepted:
-        return f"a pod of this node ({_detector(case)})"
-    return "it is this node's own address" if case.from_node else f"no rule masquerades it ({_detector(case)})"
-
-
-def _detector(case: Case) -> str:
-    view = case.view
-    what = ", ".join(map(cidr_text, view.detector_cidrs)) or view.detector_interface
-    return f"{view.detector} {what}".strip() if view.detector != "none" else "local traffic is not told apart"
 
 
 def title(case: Case) -> str:
