@@ -243,7 +243,7 @@ class ServicesController:
             raise Busy("the agent is in the middle of a sync that takes long; ask again")
         try:
             if not self._begun:
-                raise Busy("the agent has not done its first sync yet; ask again")
+                raise Busy("the agent has not done its first sync yet (`kuberouter-py status` says what it waits for)")
             return ask(
                 Known(
                     config=self._config,
