@@ -26,7 +26,8 @@ from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, node_name
 from kuberouter_py.agent.telling import FIRST_SYNC, Telling
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
-from kuberouter_py.controllers.services.controller import NODE, Clocks, ServicesController
+from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.controllers.takeover.differences import Compared
 from kuberouter_py.kernel.monitor import PORT_NEWS, VIP_LINK_NEWS, Monitor
 from kuberouter_py.kernel.rule_news import RuleNews

@@ -14,7 +14,7 @@ from kuberouter_py.agent import running
 from kuberouter_py.agent.running import Agent
 from kuberouter_py.agent.telling import FIRST_SYNC
 from kuberouter_py.controllers.reconcile import Outcome
-from kuberouter_py.controllers.services.controller import NODE
+from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.observe.health import TURN, Health
 from kuberouter_py.watchers.cache import Cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kuberouter_py.controllers.services.controller import NODE
+from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.model.kernel import VirtualServer, VirtualServerKey, address_text
 from tests.fakes.agent import FakeAgent
 from tests.fakes.objects import endpoint, endpoint_slice, node, service

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services import controller as controller_module
-from kuberouter_py.controllers.services.controller import NODE
+from kuberouter_py.controllers.services import decisions as decisions_module
 from kuberouter_py.controllers.services.desired import decide
+from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey, ServiceCidr
 from kuberouter_py.model.kernel import (
@@ -670,7 +671,7 @@ def test_a_service_that_cannot_be_decided_stays_as_it_was(monkeypatch: pytest.Mo
             raise ZeroDivisionError("a fault")
         return real(one, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(controller_module, "decide", broken)
+    monkeypatch.setattr(decisions_module, "decide", broken)
     agent.put(DNS_PODS, endpoint_slice("web", endpoint("10.244.9.9")))
     agent.controller.sync({*agent.put(DNS), WEB.key})
     assert servers(agent) == {"10.96.0.10:80": ["10.244.1.2", "10.244.2.3"], "10.96.0.53:80": ["10.244.2.9"]}

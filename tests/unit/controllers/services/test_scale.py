@@ -6,8 +6,8 @@ import pytest
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services import scale
-from kuberouter_py.controllers.services.controller import NODE
 from kuberouter_py.controllers.services.nodestate import ESTIMATION
+from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.model.cluster import Endpoint, Service
 from kuberouter_py.model.kernel import address_text
 from tests.fakes.agent import LINKS, FakeAgent
