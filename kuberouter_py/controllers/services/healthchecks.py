@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Unit
 from kuberouter_py.controllers.services.view import NodeView
-from kuberouter_py.model.cluster import READY, EndpointSlice, Service
+from kuberouter_py.model.cluster import READY, Cidr, EndpointSlice, Service
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 
 HEALTH_CHECKS = "health checks"
@@ -34,8 +34,10 @@ def health_check_units(
 
 
 def listening_addresses(view: NodeView, config: Config) -> Iterable[bytes]:
-    """Every address, unless the operator said on which ones NodePorts answer (S6.05)."""
-    return view.nodeport_addresses if config.nodeport_addresses else (b"",)
+    """Every address, VIPs too, unless the operator said that NodePorts answer on some only (S6.05)."""
+    asked = config.nodeport_addresses
+    everywhere = "all" in asked or all(isinstance(one, Cidr) and one.prefix == 0 for one in asked)
+    return (b"",) if everywhere else view.nodeport_addresses
 
 
 def _local_endpoints(slices: Sequence[EndpointSlice], view: NodeView) -> int:

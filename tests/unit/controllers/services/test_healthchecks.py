@@ -55,9 +55,17 @@ def test_nobody_listens_for_other_services(change: dict[str, object]) -> None:
     assert listeners(msgspec.structs.replace(BALANCED, **change), endpoint_slice("web", HERE)) == {}
 
 
-def test_listens_where_the_operator_said_that_nodeports_answer() -> None:
-    config = Config.from_texts({"nodeport-addresses": ["192.168.0.0/24,2001:db8::/64"]})
-    assert listeners(BALANCED, config=config) == {"192.168.0.1:32000": 0, "[2001:db8::1]:32000": 0}
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("192.168.0.0/24,2001:db8::/64", {"192.168.0.1:32000": 0, "[2001:db8::1]:32000": 0}),
+        ("primary", {"192.168.0.1:32000": 0, "[2001:db8::1]:32000": 0}),
+        ("primary,all", {"*:32000": 0}),
+        ("0.0.0.0/0,::/0", {"*:32000": 0}),
+    ],
+)
+def test_listens_where_the_operator_said_that_nodeports_answer(asked: str, expected: dict[str, int]) -> None:
+    assert listeners(BALANCED, config=Config.from_texts({"nodeport-addresses": [asked]})) == expected
 
 
 def test_a_host_firewall_lets_who_asks_through_without_any_nodeport() -> None:
