@@ -108,8 +108,9 @@ def _external_addresses(
 ) -> dict[bytes, bool]:
     """Served external addresses of the family -> whether the VIP is ours to bind (S2.03, S2.04, S10.05).
 
-    An address of a node is not, of whichever: bound here, another node's would cut this one off from it (K3s' ServiceLB
-    writes every node's address into the status).
+    One that another link of this node has is not: it is the node's own, or kube-vip or keepalived brought it and
+    decides over it. Nor is another node's: bound here, it would cut this node off from that one (K3s' ServiceLB writes
+    every node's address into the status).
     """
     asked = [(address, "externalIP", admission.refuse_external) for address in service.external_ips]
     asked += [(address, "load-balancer address", admission.refuse_ingress) for address in service.ingress_ips]

@@ -74,6 +74,7 @@ def facts(config: Config, view: NodeView) -> dict[str, str]:
         "nodeport addresses": ", ".join(map(address_text, view.nodeport_addresses)) or no_port,
         "service CIDRs": ", ".join(map(cidr_text, view.service_cidrs)) or "not known: the ClusterIPs seen",
         "pod bridges": ", ".join(view.bridges) or "none",
+        "vip link": config.vip_link,
     }
 
 

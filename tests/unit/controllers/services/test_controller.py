@@ -699,6 +699,7 @@ def test_status_counts_what_is_served() -> None:
     assert status.facts["local traffic"] == "NodeCIDR 10.244.1.0/24"
     assert status.facts["nodeport addresses"] == "192.168.0.1"
     assert status.facts["pod bridges"] == "kube-bridge"
+    assert status.facts["vip link"] == "kube-dummy-if"
     assert agent.kernel.routes[packed("10.96.0.10")] == Route(VIP_LINK, packed("192.168.0.1"))
 
 
