@@ -52,8 +52,8 @@ class Case:
     nodes: of each candidate. weights: as the Pods of candidates ask for them. left_out: with the reason, by set: of the
     Local policy or of the whole cluster. notes: what is not as the Service's owner asked; unserved: of it, why this
     address is not served. taken: the Service that has the address instead. gone: the Service that had it, and is there
-    no more. refused: what of this frontend the kernel does not take. health_check: of which Service it is the health
-    check port.
+    no more. foreign: a virtual server of somebody else has it. refused: what of this frontend the kernel does not take.
+    health_check: of which Service it is the health check port.
     """
 
     frontend: Frontend
@@ -70,6 +70,7 @@ class Case:
     unserved: str
     taken: str
     gone: str
+    foreign: bool
     refused: tuple[str, ...]
     health_check: HealthCheck | None
 
@@ -105,6 +106,7 @@ def case_of(frontend: Frontend, origin: Origin, known: Known, lookups: Lookups) 
         unserved=next((note.message for note in notes if note.reason in _UNSERVED and _names(note, key.address)), ""),
         taken=_taken(key, service, known),
         gone=_gone(key, known),
+        foreign=key in known.foreign(SERVERS) and key not in known.wanted(SERVERS),
         refused=tuple(_refused(key, known)),
         health_check=_health_check(key, known),
     )

@@ -67,6 +67,10 @@ def verdict(case: Case, way: Way, arrivals: Sequence[Arrival], held: Collection[
 
 def _served(case: Case, way: Way, arrivals: Sequence[Arrival]) -> Verdict:
     open_to = [each for each in arrivals if each.leg.value.weight]
+    if case.foreign:
+        where = endpoint_text(case.frontend.key.address, case.frontend.key.port)
+        why = f"{case.unserved}; " if case.unserved else ""
+        return Verdict(Outcome.NOT_OURS, f"{why}a virtual server of somebody else has {where}")
     if not arrivals:
         return Verdict(Outcome.REFUSED, _why_empty(case))
     if case.gone:

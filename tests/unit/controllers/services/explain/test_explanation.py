@@ -14,10 +14,19 @@ from kuberouter_py.controllers.services.explain.document import document
 from kuberouter_py.controllers.services.explain.explanation import begin, compared, finish
 from kuberouter_py.controllers.services.explain.question import Unanswerable, origin_of, target_of
 from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, Endpoint, EndpointSlice, PodMetadata, SlicePort
-from kuberouter_py.model.kernel import DestinationKey, Protocol, SetEntry, SetMember, VirtualServerKey
+from kuberouter_py.model.kernel import (
+    Destination,
+    DestinationKey,
+    Protocol,
+    SetEntry,
+    SetMember,
+    VirtualServer,
+    VirtualServerKey,
+)
 from kuberouter_py.model.names import services_set
 from kuberouter_py.ports import Affinity, Refused
 from tests.fakes.agent import LINKS, SERVED, FakeAgent
+from tests.fakes.kernel import FakeKernel
 from tests.fakes.lookups import FakeLookups
 from tests.fakes.objects import DRAINING, cidr, endpoint, endpoint_slice, key_of, link, node, packed, port, service
 
@@ -393,6 +402,17 @@ def test_direct_server_return(slices: EndpointSlice, sender: str, target: str, v
         told = explained(agent, sender, target, actual=actual)
         assert told["verdict"].startswith(verdict), told["verdict"]
         assert told["paths"][0]["differences"] == []
+
+
+def test_a_virtual_server_of_somebody_else() -> None:
+    kernel = FakeKernel(LINKS)
+    theirs = VirtualServerKey(Protocol.TCP, packed("192.168.0.1"), 8443)
+    kernel.servers[theirs] = VirtualServer("rr", 0, 0, {DestinationKey(packed("10.9.9.9"), 443): Destination()})
+    agent = FakeAgent(N1, WEB, PODS, kernel=kernel)
+    agent.start()
+    told = explained(agent, OUTSIDE, "192.168.0.1:8443", actual=True)
+    assert told["verdict"] == "not ours: a virtual server of somebody else has 192.168.0.1:8443"
+    assert told["paths"][0]["differences"] == []
 
 
 def test_weights_that_pods_ask_for() -> None:
