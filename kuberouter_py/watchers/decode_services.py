@@ -310,7 +310,7 @@ def _endpoints(endpoints: list[EndpointJson | None] | None, family: int, unusabl
         node, zone = intern(endpoint.nodeName or ""), intern(endpoint.zone or "")
         zones, nodes = _hints(endpoint.hints) if endpoint.hints else ((), ())
         target = endpoint.targetRef
-        pod = intern(target.uid or "") if target and target.kind == "Pod" else ""
+        pod = (target.uid or "") if target and target.kind == "Pod" else ""  # not interned: hardly one comes twice
         found.append(Endpoint(packed, conditions, node, zone, zones, nodes, pod))
     return tuple(found)
 

@@ -77,6 +77,12 @@ def endpoint_slice(
                 "conditions": {"ready": True, "serving": True, "terminating": False},
                 "nodeName": f"node-{each % 50}",
                 "zone": f"zone-{each % 3}",
+                "targetRef": {
+                    "kind": "Pod",
+                    "namespace": f"ns-{number % 100}",
+                    "name": f"svc-{number}-5d7c9f8b6-{each:05}",
+                    "uid": f"00000000-0000-4000-{each:04x}-{number:012}",
+                },
             }
             for each, address in enumerate(addresses)
         ],
