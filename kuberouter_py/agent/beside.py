@@ -54,6 +54,7 @@ class Beside:
         self._gone = gone
         self._reasons: tuple[str, ...] = ()
         self._left = ""  # what of whom is still there, in a word
+        self._compared = Compared((), ())
         self.waited = False
         self.translating = False  # its rules send new connections to endpoints, as long as they stand
         self._kept: tuple[str, ...] = ()
@@ -96,10 +97,12 @@ class Beside:
 
     def _differing(self, found: Found) -> tuple[str, ...]:
         compared = self._compare(found)
-        if compared.stale:
-            log.info("served by the other proxy for no Service", frontends=compared.stale)
-        for difference in compared.differences:
-            log.warning("served by the other proxy, not by us", what=str(difference))
+        if compared != self._compared:
+            self._compared = compared
+            if compared.stale:
+                log.info("served by the other proxy for no Service", frontends=compared.stale)
+            for difference in compared.differences:
+                log.warning("served by the other proxy, not by us", what=str(difference))
         if self._config.accept_differences:
             return ()
         why = "served what we would not, --accept-differences goes on"
@@ -137,6 +140,9 @@ class Beside:
         try:
             found = self._others.look()
             if found.signs:
+                return
+            if differing := self._differing(found):
+                self._reasons = differing
                 return
             gone = self._others.remove(found, self._ours.frontends(), self._kubelet())
             left = str(self._others.look()) if gone.kept or gone.failed else ""

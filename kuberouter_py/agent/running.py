@@ -306,8 +306,10 @@ class Agent:
         return self._beside.problems()
 
     def _compare_with(self, found: Found) -> Compared:
-        controller = looking_controller(self._config, self._edges, self._source.cache)
-        controller.plan()
+        controller = self._controller
+        if not controller.begun:
+            controller = looking_controller(self._config, self._edges, self._source.cache)
+            controller.plan()
         return self._others.compare(found, controller, self._source.cache)
 
     def _carry(self) -> None:

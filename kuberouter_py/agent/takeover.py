@@ -18,7 +18,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.takeover.differences import Compared
 from kuberouter_py.controllers.takeover.served import mode
-from kuberouter_py.model.others import Gone
+from kuberouter_py.model.others import IPVS_LINK, Gone
 from kuberouter_py.ports import EdgeError
 
 DONE, DIFFERENT = 0, 2
@@ -44,7 +44,7 @@ def take_over(config: Config, *, agent_runs: bool, tell: Tell) -> int:
     tell(f"{found} has ended and left its state on this node")
     if blind := others.blind():
         tell(f"note: {blind}")
-    carrying = carry_over(replace(config, takeover=True), found)
+    carrying = _with_agent(config, found) if agent_runs else carry_over(replace(config, takeover=True), found)
     _tell_carried(carrying, tell)
     with listed(carrying.config) as source:
         edges = ServicesEdges(carrying.config)
@@ -68,6 +68,18 @@ def take_over(config: Config, *, agent_runs: bool, tell: Tell) -> int:
             controller.first_sync()  # with kube-ipvs0 routes may have gone that hid ours
     _tell_gone(gone, tell)
     return DONE
+
+
+def _with_agent(config: Config, found: Found) -> Carrying:
+    """The running agent's configuration is the one that counts. Raises NotNow where it has to change over itself."""
+    if config.takeover:
+        raise NotNow("the agent on this node runs with --takeover and does that itself, see `kuberouter-py status`")
+    if found.remains.ipvs_link is not None:
+        raise NotNow(
+            f"the agent on this node leaves the addresses on {IPVS_LINK} where they are; started with --takeover, it "
+            "changes over without a gap"
+        )
+    return Carrying(config)
 
 
 def _put_in_place(controller: ServicesController, found: Found) -> None:

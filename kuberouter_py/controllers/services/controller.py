@@ -253,6 +253,11 @@ class ServicesController:
                 if table != SYSCTLS
             ]
 
+    @property
+    def begun(self) -> bool:
+        """Everything has been decided once."""
+        return self._begun
+
     def families(self) -> tuple[int, ...]:
         return self._sight.view.families
 

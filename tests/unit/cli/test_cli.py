@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -35,6 +35,11 @@ class Agent(ModuleType):
     def cleanup(self, config: Config) -> int:
         self.calls.append(("cleanup", config))
         return 0
+
+    def take_over(self, config: Config, *, agent_runs: bool, tell: Callable[[str], None]) -> int:
+        self.calls.append(("takeover", config, agent_runs))
+        tell("told")
+        return 2
 
     def plan(self, config: Config, socket: str | None) -> Planned:
         self.calls.append(("plan", config, socket))
@@ -216,3 +221,29 @@ def test_importing_the_command_line_is_cheap() -> None:
     script = "import sys, kuberouter_py.cli; print([name for name in sys.modules])"
     loaded = json.loads(os.popen(f"{sys.executable} -c '{script}'").read().replace("'", '"'))
     assert not {"kubernetes", "pyroute2", "structlog", "prometheus_client", "yaml"} & set(loaded)
+
+
+def test_takeover_without_an_agent(agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    socket = str(tmp_path / "nobody.sock")
+    assert run("takeover", "--socket", socket, "--accept-differences", "--kubeconfig=/k") == 2
+    assert agent.calls == [("takeover", Config(socket=socket, accept_differences=True, kubeconfig="/k"), False)]
+    assert capsys.readouterr().out == "told\n"
+
+
+def test_takeover_beside_a_running_agent_takes_its_configuration(agent: Agent, socket: str) -> None:
+    assert run("takeover", "--socket", socket, "--accept-differences") == 2
+    [(_, config, agent_runs)] = agent.calls
+    assert (config.vip_binding, config.accept_differences, agent_runs) == ("route", True, True)
+
+
+def test_takeover_beside_a_running_agent_refuses_another_configuration(
+    agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("takeover", "--socket", socket, "--vip-binding=address") == 1
+    assert "--vip-binding: an agent runs on this node" in capsys.readouterr().err
+    assert agent.calls == []
+
+
+def test_takeover_needs_the_service_proxy(agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("takeover", "--socket", str(tmp_path / "nobody.sock"), "--run-service-proxy=false") == 1
+    assert "--run-service-proxy" in capsys.readouterr().err
