@@ -11,7 +11,15 @@ from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.takeover.alive import HOSTS, signs
 from kuberouter_py.controllers.takeover.differences import Compared, compare, policies_end
 from kuberouter_py.controllers.takeover.kubelets import kept_for_kubelet
-from kuberouter_py.controllers.takeover.served import mark_servers, mode, owners, policy_chains, served, virtual_servers
+from kuberouter_py.controllers.takeover.served import (
+    direct_return_marks,
+    mark_servers,
+    mode,
+    owners,
+    policy_chains,
+    served,
+    virtual_servers,
+)
 from kuberouter_py.kernel.others import OthersInKernel
 from kuberouter_py.kernel.processes import Processes, listeners
 from kuberouter_py.model.kernel import ServerKey, VirtualServerKey
@@ -64,9 +72,8 @@ class Others:
     def remove(self, found: Found, wanted: frozenset[ServerKey], kubelet: str) -> Gone:
         theirs = virtual_servers(found.remains) | mark_servers(found.remains)
         unwanted = frozenset(key for key in theirs - wanted if not self._is_excluded(key))
-        return self._kernel.remove(
-            found.remains, Away(found.owners, unwanted, kept_for_kubelet(kubelet, found.remains))
-        )
+        marks, kept = direct_return_marks(found.remains), kept_for_kubelet(kubelet, found.remains)
+        return self._kernel.remove(found.remains, Away(found.owners, unwanted, marks, kept))
 
     def compare(self, found: Found, controller: ServicesController, cache: Cache) -> Compared:
         """controller: has decided everything (`plan`), and need not have written anything."""

@@ -149,7 +149,8 @@ class OthersInKernel:
         if link is not None and link.kind == "dummy" and not self._is_ours(link):
             self._send(gone, "links", self._route, {IPVS_LINK: rtnetlink.delete_link(link.index)})
         if ROUTER_SERVICES in away.owners:
-            self._remove_mark_rules(remains.mark_rules, gone)
+            marked = {rule for rule in remains.mark_rules if not rule.mark or rule.mark in away.marks}
+            self._remove_mark_rules(marked, gone)
         return gone
 
     def _remove_rules(self, flavour: Flavour, family: int, sets: Sequence[str], away: Away, gone: Gone) -> None:
@@ -157,7 +158,7 @@ class OthersInKernel:
         plan = removal(
             self._programs.text(flavour, family),
             lambda table, chain: owner_of_chain(table, chain) in away.owners,
-            lambda table, chain, rule: owner_of_rule(table, chain, rule) in away.owners,
+            lambda table, chain, rule: owner_of_rule(table, chain, rule, away.marks) in away.owners,
             sets,
             away.keep,
         )

@@ -7,7 +7,7 @@ listed here is somebody else's. Kubelet's chains look alike and are told apart h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -96,14 +96,16 @@ def owner_of_set(name: str) -> Owner | None:
     return PROXY if name in _PROXY_SETS else None
 
 
-def owner_of_rule(table: str, chain: str, rule: str) -> Owner | None:
-    """Rules of theirs that stand in a chain of the kernel's and lead to no chain of theirs. kube-router has some."""
-    masquerades = ("-m ipvs", "--vdir ORIGINAL", "--vmethod MASQ", "-j SNAT --to-source")
+def owner_of_rule(table: str, chain: str, rule: str, marks: Collection[int]) -> Owner | None:
+    """Rules of theirs that stand in a chain of the kernel's and lead to no chain of theirs: kube-router has some. By
+    themselves they prove nothing, others may have the like. marks: those of its direct server return on this node.
+    """
+    masquerades = ("-m ipvs", "--vdir ORIGINAL", "--vmethod MASQ", '--comment ""', "-j SNAT --to-source")
     clamps = ("-i kube-bridge", "--sport", "-j TCPMSS --set-mss")
     theirs = {
         ("nat", "POSTROUTING"): all(word in rule for word in masquerades),
-        ("mangle", "PREROUTING"): bool(marking(rule)) or all(word in rule for word in clamps),
-        ("mangle", "OUTPUT"): bool(marking(rule)),
+        ("mangle", "PREROUTING"): marking(rule) in marks or (bool(marks) and all(word in rule for word in clamps)),
+        ("mangle", "OUTPUT"): marking(rule) in marks,
     }
     return ROUTER_SERVICES if theirs.get((table, chain)) else None
 
@@ -187,10 +189,13 @@ class Remains:
 
 
 class Away(NamedTuple):
-    """What shall go: whatever the owners have, these virtual servers, and no chain (of nat) that is kept; why it is."""
+    """What shall go: whatever the owners have, these virtual servers, kube-router's direct server return by its marks,
+    and no chain (of nat) that is kept; why it is.
+    """
 
     owners: frozenset[Owner]
     servers: frozenset[ServerKey] = frozenset()
+    marks: frozenset[int] = frozenset()
     keep: Mapping[str, str] = {}
 
 

@@ -41,6 +41,8 @@ ip rule add from all table 79 priority 32765; ip route add 203.0.113.0/24 dev et
 FOREIGN = """
 ipset create KUBE-OTHER hash:ip; ipvsadm -A -t 198.51.100.7:80 -s rr; ipvsadm -A -f 7 -s rr
 iptables -t nat -N CNI-X; iptables -t nat -A PREROUTING -j CNI-X; iptables -A INPUT -j KUBE-FIREWALL
+iptables -t mangle -A PREROUTING -d 203.0.113.8 -p tcp -m tcp --dport 80 -j MARK --set-mark 7
+iptables -t nat -A POSTROUTING -m ipvs --ipvs --vdir ORIGINAL --vmethod MASQ -j SNAT --to-source 192.0.2.11
 ip rule add from 10.244.1.0/24 table 77 priority 32763; ip route add 10.244.2.0/24 dev eth7 table 77
 for tables in iptables ip6tables; do for table in nat mangle filter; do $tables -t $table -S; done; done
 """
@@ -84,7 +86,7 @@ def test_theirs_goes_and_nothing_else(others: OthersInKernel) -> None:
     sh(UPLINK + FOREIGN)
     before = state()
     sh(LAY)
-    away = Away(frozenset({PROXY, ROUTER_SERVICES}), frozenset({THEIRS, MARKED}))
+    away = Away(frozenset({PROXY, ROUTER_SERVICES}), frozenset({THEIRS, MARKED}), frozenset({0xCE2}))
     gone = others.remove(others.read(), away)
     assert gone.failed == [] and gone.kept == []
     assert gone.done == {"chains": 3, "ipsets": 3, "virtual servers": 2, "links": 1, "policy rules": 2}

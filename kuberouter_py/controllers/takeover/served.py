@@ -18,7 +18,6 @@ from kuberouter_py.model.others import (
     Remains,
     marking,
     owner_of_chain,
-    owner_of_rule,
     owner_of_set,
 )
 
@@ -36,11 +35,10 @@ def owners(remains: Remains) -> frozenset[Owner]:
     """Of whom there is anything."""
     found = {owner_of_set(name) for name in remains.sets}
     for text in remains.rules.values():
-        for table, chain, rule in rules_of(text):
-            found.add(owner_of_chain(table, chain) if not rule else owner_of_rule(table, chain, rule))
+        found.update(owner_of_chain(table, chain) for table, chain, _ in rules_of(text))
     if remains.nft or remains.ipvs_link is not None:
         found.add(PROXY)
-    if remains.mark_rules:
+    if direct_return_marks(remains):
         found.add(ROUTER_SERVICES)
     if remains.policy_tables:
         found.add(ROUTER_POLICIES)
@@ -121,15 +119,23 @@ def virtual_servers(remains: Remains) -> frozenset[VirtualServerKey]:
     )
 
 
-def mark_servers(remains: Remains) -> frozenset[ServerKey]:
-    """kube-router's virtual servers of direct server return: those that a rule of its own marks packets for."""
+def direct_return_marks(remains: Remains) -> frozenset[int]:
+    """Marks of kube-router's direct server return: a rule of iptables gives them, and a policy rule of its own reads
+    them.
+    """
     given = {
-        MarkServerKey(marking(rule), family)
-        for (_flavour, family), text in remains.rules.items()
+        marking(rule)
+        for text in remains.rules.values()
         for table, chain, rule in rules_of(text)
         if rule and table == "mangle" and chain in ("PREROUTING", "OUTPUT")
     }
-    return remains.servers & given
+    return frozenset(rule.mark for rule in remains.mark_rules if rule.mark) & given
+
+
+def mark_servers(remains: Remains) -> frozenset[ServerKey]:
+    """kube-router's virtual servers of direct server return."""
+    marks = direct_return_marks(remains)
+    return frozenset(key for key in remains.servers if isinstance(key, MarkServerKey) and key.mark in marks)
 
 
 def _named_by_sets(remains: Remains) -> tuple[set[VirtualServerKey], set[tuple[int, int]]]:

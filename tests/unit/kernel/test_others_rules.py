@@ -23,7 +23,7 @@ def take(saved: str, *owners: Owner, keep: dict[str, str] | None = None, sets: t
     return removal(
         saved,
         lambda table, chain: owner_of_chain(table, chain) in owners,
-        lambda table, chain, rule: owner_of_rule(table, chain, rule) in owners,
+        lambda table, chain, rule: owner_of_rule(table, chain, rule, {0xCE2}) in owners,
         sets,
         keep or {},
     )

@@ -17,7 +17,7 @@ from kuberouter_py.controllers.takeover.served import (
     virtual_servers,
 )
 from kuberouter_py.model.kernel import MarkServerKey, VirtualServerKey
-from kuberouter_py.model.others import PROXY, ROUTER_POLICIES, ROUTER_SERVICES, Frontends, Owner, Remains
+from kuberouter_py.model.others import PROXY, ROUTER_POLICIES, ROUTER_SERVICES, Frontends, MarkRule, Owner, Remains
 from tests.fakes.objects import packed
 from tests.unit.controllers.takeover.remains import IPVS_SERVED, LOCAL, TCP, iptables_mode, ipvs_mode, kube_router, tcp
 
@@ -85,7 +85,15 @@ def test_kube_router() -> None:
     assert policy_chains(remains)["KUBE-POD-FW-"] == 1
 
 
-def test_only_servers_on_marks_that_its_own_rules_give_are_kube_routers() -> None:
+def test_only_servers_on_marks_that_its_own_rules_give_and_read_are_kube_routers() -> None:
     theirs, other = MarkServerKey(0xCE2, 4), MarkServerKey(0x1000000, 4)
     remains = replace(kube_router(), servers=frozenset({theirs, other}))
     assert mark_servers(remains) == {theirs}
+    assert mark_servers(replace(remains, mark_rules=frozenset())) == frozenset()
+
+
+def test_somebody_elses_marks_are_no_kube_router() -> None:
+    rules = "*mangle\n-A PREROUTING -d 203.0.113.7/32 -p tcp --dport 80 -j MARK --set-xmark 0x7/0xffffffff\nCOMMIT\n"
+    snat = "*nat\n-A POSTROUTING -m ipvs --vdir ORIGINAL --vmethod MASQ -j SNAT --to-source 192.0.2.11\nCOMMIT\n"
+    assert owners(Remains(rules={("legacy", 4): rules + snat})) == frozenset()
+    assert owners(Remains(mark_rules=frozenset({MarkRule(4, 32764, 78, 7)}))) == frozenset()
