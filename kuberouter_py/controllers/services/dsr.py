@@ -42,8 +42,8 @@ ANNOTATION, TUNNEL = "kube-router.io/service.dsr", "tunnel"
 POD_ADDRESSES, DIVERSIONS, SYSCTLS = "pod addresses", "diversions", "sysctls"
 REFUSED = "DirectReturnRefused"
 
-# Director and pods agree on a client's destination by its hash, so another director may take a connection over in its
-# middle, if ip_vs takes more than a SYN for its beginning.
+# With mh all nodes send a client to the same pod: one may take over another's connection in its middle, if ip_vs lets
+# more than a SYN begin one.
 _SLOPPY = Item(SYSCTLS, "net/ipv4/vs/sloppy_tcp", "1")
 _LED_IN = Diversion(BALANCING_MARK, BALANCING_MASK)
 # Sets in which only an address of the node's own, or a masqueraded one, has a place.
@@ -70,6 +70,8 @@ def return_directly(
     asked for it for that address.
     """
     outside = {address for address in outside_addresses(service) if is_direct(address)}
+    if not outside and ANNOTATION not in service.annotations:
+        return decision
     led = [key for key in decision.share.units if isinstance(key, VirtualServerKey) and key.address in outside]
     ports = _Ports(service, slices, view, led, mark_of)
     units = dict(decision.share.units)

@@ -143,6 +143,7 @@ def test_a_port_that_has_to_do_without(endpoints: list[Endpoint], target: int, r
     assert agent.start()
     [told] = refusals(agent)
     assert told.startswith(f"TCP port 80: {reason}") and told.endswith("; masqueraded as usual")
+    assert [note.event for note in agent.notes() if note.reason == REFUSED] == [True], "its owner hears of it"
     found = agent.kernel.servers[HTTP].destinations
     assert {one.forwarding for one in found.values()} == {Forwarding.MASQUERADE}
     assert members(agent, "dsr") == {f"{VIP},tcp:80": DIVERTED_MARK}, "led in, since the address is not bound"
