@@ -37,7 +37,7 @@ _READ_ATTEMPTS = 5
 # The kernel keeps deleted destinations in a list for two to three minutes, the newest first, and walks it for each one
 # that is added (ip_vs_trash_get_dest). Adding 100,000 back in any order took 187 s; newest first, 0.5 s.
 _MANY = 500
-_A_PART = 50  # servers: some 10 ms in the lab kernel
+_A_PART = 50  # servers, or ten times as many of these and their destinations: some 10 ms in the lab kernel
 # Where a scheduler is tried: an address for documentation (TEST-NET-2, RFC 5737), which no packet goes to. kube-proxy
 # probes at 198.51.100.0:20000 (S10.04); ours must not meet it.
 _PROBE = VirtualServerKey(Protocol.TCP, bytes((198, 51, 100, 158)), 158)
@@ -109,24 +109,30 @@ class VirtualServers:
         self._ours = listed.keys() - foreign
         self._tell_foreign(listed.values(), foreign)
         yield Part()
-        for chunk in _chunks(tuple(listed)):
-            yield self._look_at(chunk, listed, foreign)
+        waiting = iter(tuple(listed))
+        while looked := self._look_at(waiting, listed, foreign):
+            yield looked
         for chunk in _chunks(tuple(self._order_to_add([key for key in known if key not in listed]))):
             yield self._look_for(chunk)
 
     def _look_at(
         self,
-        keys: Iterable[ServerKey],
+        waiting: Iterator[ServerKey],
         listed: Mapping[ServerKey, codec.Service],
         foreign: Collection[ServerKey],
-    ) -> Part[ServerKey, VirtualServer]:
+    ) -> Part[ServerKey, VirtualServer] | None:
+        """As many of those that wait as one part holds; None: none was left."""
         found: tuple[Servers, Servers] = ({}, {})
+        cost = 0
         with self._lock:
             messages = self._connect()
-            for key in keys:
+            for key in waiting:
                 destinations = codec.parse_destinations(self._batch.dump(messages.list_destinations(key)), key)
                 found[key in foreign][key] = _server(listed[key], destinations)
-        return Part(*found)
+                cost += max(10, 1 + len(destinations))
+                if cost >= 10 * _A_PART:
+                    break
+        return Part(*found) if cost else None
 
     def _look_for(self, keys: Iterable[ServerKey]) -> Part[ServerKey, VirtualServer]:
         """Servers that were not listed. The list goes by position: one deleted while it was made hides another one."""
