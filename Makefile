@@ -1,7 +1,7 @@
 # Every target is one line into scripts/; each does the set-up it needs, and a second run does none.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check test unit scenarios api kernel lab demo bench bench-peers test-qemu-demo control-plane clean
+.PHONY: help setup check test unit scenarios api kernel lab rolling-updates demo bench bench-peers test-qemu-demo control-plane clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -29,6 +29,9 @@ kernel: setup ## every kernel edge, in the lab kernel
 
 lab: setup ## packets: every scenario of tests/lab (FILES="a.yaml b.yaml" for some)
 	@scripts/test lab $(FILES)
+
+rolling-updates: setup ## ten pods replaced under load, per scheduler, with draining and without (SCHEDULERS="rr mh" for some)
+	@scripts/rolling-updates $(SCHEDULERS)
 
 demo: setup ## three nodes, real traffic through IPVS, on one screen
 	@scripts/demo

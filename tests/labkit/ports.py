@@ -51,9 +51,13 @@ class World(Protocol):
     def held(self, name: str, *, timeout: float) -> Attempt:
         """Does the held connection still carry data (UDP: three datagrams)? outcome "open" when it does."""
 
-    def stream(self, name: str, place: str, url: str, *, every: float, timeout: float) -> None: ...
+    def stream(self, name: str, place: str, url: str, *, every: float, timeout: float, kept: int = 0) -> None:
+        """kept: over so many connections that stay open; 0: a new one each time."""
+
     def streamed(self, name: str) -> dict[str, float]:
-        """Ends the stream: {"attempts", "failed", "longest_gap"} (gap: seconds between two successes' starts)."""
+        """Ends the stream: {"attempts", "failed", "longest_gap"} (gap: seconds between two successes' starts), and
+        "failed reset" and the like with their numbers.
+        """
 
     # the machine itself
     def run(self, place: str, command: str, *, timeout: float) -> tuple[int, str]:

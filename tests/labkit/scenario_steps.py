@@ -23,6 +23,7 @@ HOLD_FOR = 1.0
 STREAM_EVERY = 0.01
 STREAM_TIMEOUT = 1.0
 MAX_COUNT = 10_000
+MAX_KEPT = 1000
 TRIES_PER_BACKEND = 4  # the default count where several backends are named
 EXPECTATIONS = ("open", "refused", "silent", "closed")
 AGENT_ORDERS = ("stop", "kill", "start", "restart", "cleanup", "kill-bird", "upgrade")
@@ -215,13 +216,14 @@ def _held(value: Field, context: Context) -> Args:
 
 
 def _stream(value: Field, context: Context) -> Args:
-    found = value.keys(("name", "from", "to", "every", "timeout"), required=("name", "from", "to"))
+    found = value.keys(("name", "from", "to", "every", "timeout", "kept"), required=("name", "from", "to"))
     args = _flow(found, context, fields.SCHEMES)
     if args["name"] in context.streams:
         raise found["name"].fail(f"stream {args['name']!r} goes on already")
     context.streams.add(args["name"])
     args["every"] = _optional(found, "every", fields.duration, STREAM_EVERY)
     args["timeout"] = _optional(found, "timeout", fields.duration, STREAM_TIMEOUT)
+    args["kept"] = _optional(found, "kept", lambda f: f.integer(1, MAX_KEPT), 0)
     for key in ("every", "timeout"):
         if not args[key]:
             raise found[key].fail("wants more than nothing")

@@ -130,15 +130,18 @@ def held(play: Play, args: Args) -> str:
 
 
 def stream(play: Play, args: Args) -> str:
-    play.world.stream(args["name"], args["from"], args["to"], every=args["every"], timeout=args["timeout"])
+    paces = {"every": args["every"], "timeout": args["timeout"], "kept": args["kept"]}
+    play.world.stream(args["name"], args["from"], args["to"], **paces)
     return ""
 
 
 def streamed(play: Play, args: Args) -> str:
     counts = play.world.streamed(args["name"])
-    said = (
-        f"{counts['attempts']:.0f} attempts, {counts['failed']:.0f} failed, longest gap {counts['longest_gap']:.3f} s"
-    )
+    ways = [
+        f"{number:.0f} {way.removeprefix('failed ')}" for way, number in counts.items() if way.startswith("failed ")
+    ]
+    failed = f"{counts['failed']:.0f} failed" + (f" ({', '.join(sorted(ways))})" if ways else "")
+    said = f"{counts['attempts']:.0f} attempts, {failed}, longest gap {counts['longest_gap']:.3f} s"
     wrong = []
     if not counts["attempts"]:
         wrong.append("there was no attempt")

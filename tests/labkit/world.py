@@ -144,10 +144,10 @@ class NamespaceWorld:
     def held(self, name: str, *, timeout: float) -> Attempt:
         return Attempt(**self._prober.call("held", timeout=timeout + _CALL, name=name, timeout_each=timeout))
 
-    def stream(self, name: str, place: str, url: str, *, every: float, timeout: float) -> None:
+    def stream(self, name: str, place: str, url: str, *, every: float, timeout: float, kept: int = 0) -> None:
         self._stream_timeouts[name] = timeout
         self._prober.call("stream", timeout=_CALL, name=name, namespace=self._namespace(place), url=url, every=every,
-                          timeout_each=timeout)  # fmt: skip
+                          timeout_each=timeout, kept=kept)  # fmt: skip
 
     def streamed(self, name: str) -> dict[str, float]:
         wait = self._stream_timeouts.pop(name, 0.0) + _CALL

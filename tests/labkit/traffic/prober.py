@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from tests.labkit.traffic import exchange
 from tests.labkit.traffic.flows import Flow, Outcome
-from tests.labkit.traffic.streams import Stream
+from tests.labkit.traffic.streams import Kept, Stream
 
 # Attempts of a matrix under way together. They share one CPU with who answers: where that is too slow for so many, an
 # answer may come late, and what seemed silent is asked again with fewer.
@@ -84,7 +84,11 @@ class Prober:
         if name in self._streams:
             raise ValueError(f"a stream named {name} runs already")
         Flow(where, url, None).close()  # what is wrong with the place or the address shows now
-        self._streams[name] = Stream(lambda: attempt(where, url, timeout), request["every"])
+        if request["kept"]:
+            kept = Kept(lambda: Flow(where, url, None), request["kept"])
+            self._streams[name] = Stream(lambda: kept.ask(timeout), request["every"], kept)
+        else:
+            self._streams[name] = Stream(lambda: attempt(where, url, timeout), request["every"])
         self._streams[name].start()
 
     async def streamed(self, request: dict[str, Any]) -> dict[str, float]:

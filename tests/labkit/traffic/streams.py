@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from tests.labkit.traffic.flows import Outcome
+from tests.labkit.traffic.flows import Flow, Outcome
 
 
 @dataclass(frozen=True)
 class Try:
     began: float
-    answered: bool
+    outcome: str
+
+    @property
+    def answered(self) -> bool:
+        return self.outcome == "open"
 
 
 def summary(tries: Sequence[Try], began: float, ended: float) -> dict[str, float]:
-    """attempts, failed, and the longest time in which no attempt began that was to succeed.
+    """attempts, failed, how many of these in which way, and the longest time in which no attempt began that was to
+    succeed.
 
     The stream's own begin and end count as bounds of such a time only when the attempts beside them failed.
     """
@@ -30,7 +36,46 @@ def summary(tries: Sequence[Try], began: float, ended: float) -> dict[str, float
         starts.append(ended)
     gaps = [later - earlier for earlier, later in itertools.pairwise(starts)]
     failed = sum(not each.answered for each in tries)
-    return {"attempts": len(tries), "failed": failed, "longest_gap": max(gaps, default=0.0)}
+    ways = Counter(f"failed {each.outcome}" for each in tries if not each.answered)
+    return {"attempts": len(tries), "failed": failed, **ways, "longest_gap": max(gaps, default=0.0)}
+
+
+class Kept:
+    """So many connections that are asked in turn, each again and again.
+
+    One whose answer says `Connection: close` is replaced by a new one, as every client does; so is one that failed.
+    """
+
+    def __init__(self, make: Callable[[], Flow], count: int) -> None:
+        self._make = make
+        self._idle: asyncio.Queue[Flow | None] = asyncio.Queue()
+        for _ in range(count):
+            self._idle.put_nowait(None)
+
+    async def ask(self, timeout: float) -> Outcome:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                flow = await self._idle.get()
+        except TimeoutError:
+            return {"outcome": "silent"}
+        kept = None
+        try:
+            flow = flow or self._make()
+            outcome = await flow.ask(max(0.0, began + timeout - time.monotonic()))
+            if outcome["outcome"] == "open" and not outcome.get("close"):
+                kept = flow
+            return outcome
+        finally:
+            if flow is not None and kept is None:
+                flow.close()
+            self._idle.put_nowait(kept)
+
+    def close(self) -> None:
+        while not self._idle.empty():
+            flow = self._idle.get_nowait()
+            if flow is not None:
+                flow.close()
 
 
 @dataclass
@@ -39,6 +84,7 @@ class Stream:
 
     attempt: Callable[[], Awaitable[Outcome]]
     every: float
+    kept: Kept | None = None  # what its attempts ask, where these are no new connections
     tries: list[Try] = field(default_factory=list)
 
     def start(self) -> None:
@@ -51,6 +97,7 @@ class Stream:
         self._pace.cancel()
         ended = time.monotonic()
         await asyncio.gather(*self._running)
+        self._close()
         return summary(self.tries, self._began, ended)
 
     async def abandon(self) -> None:
@@ -59,6 +106,11 @@ class Stream:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        self._close()
+
+    def _close(self) -> None:
+        if self.kept is not None:
+            self.kept.close()
 
     async def _go(self) -> None:
         due = time.monotonic()
@@ -72,4 +124,4 @@ class Stream:
     async def _one(self) -> None:
         began = time.monotonic()
         outcome = await self.attempt()
-        self.tries.append(Try(began, outcome["outcome"] == "open"))
+        self.tries.append(Try(began, outcome["outcome"]))

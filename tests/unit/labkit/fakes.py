@@ -78,8 +78,8 @@ class FakeWorld:
     def held(self, name: str, *, timeout: float) -> Attempt:
         return self.attempt("", "", timeout=timeout)
 
-    def stream(self, name: str, place: str, url: str, *, every: float, timeout: float) -> None:
-        self.calls.append(("stream", name, every, timeout))
+    def stream(self, name: str, place: str, url: str, *, every: float, timeout: float, kept: int = 0) -> None:
+        self.calls.append(("stream", name, every, timeout, kept))
 
     def streamed(self, name: str) -> dict[str, float]:
         return self.counts

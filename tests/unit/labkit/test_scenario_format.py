@@ -111,6 +111,7 @@ def test_sections(text: str, message: str) -> None:
         ("hold: {name: c1, from: node/n1, to: 'tcp://10.96.0.10:80', within: 1s}", "hold.within: unknown key"),
         ("stream: {name: s, from: node/n1, to: 'tcp://10.96.0.10:80', every: 10}", "stream.every: wants a duration"),
         ("stream: {name: s, from: node/n1, to: 'tcp://10.96.0.10:80', every: 0ms}", "stream.every: wants more"),
+        ("stream: {name: s, from: node/n1, to: 'tcp://10.96.0.10:80', kept: 0}", "stream.kept: wants"),
         ("stream: {name: s, from: node/n1, to: 'http://10.96.0.10/x', timeout: 0s}", "stream.timeout: wants more"),
         ("agent: {node: n3, do: stop}", "agent.node: node n3 runs no agent"),
         ("agent: {node: n1, do: reboot}", "agent.do: wants one of"),

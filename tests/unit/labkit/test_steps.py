@@ -187,7 +187,7 @@ def test_streamed() -> None:
     world = a_world()
     said = perform(world, stream, "streamed: {name: s, failed: 0, longest_gap: 50ms}")
     assert said == "9 attempts, 0 failed, longest gap 0.020 s"
-    assert ("stream", "s", 0.01, 1.0) in world.calls
+    assert ("stream", "s", 0.01, 1.0, 0) in world.calls
     with pytest.raises(StepFailed, match=r"expected no gap over 0.01 s; seen 9 attempts"):
         perform(world, stream, "streamed: {name: s, longest_gap: 10ms}")
     world.counts = {"attempts": 9, "failed": 2, "longest_gap": 0.02}
