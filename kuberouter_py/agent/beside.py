@@ -24,7 +24,8 @@ from kuberouter_py.ports import EdgeError
 
 log = structlog.get_logger(__name__)
 
-GLANCE = 10.0  # seconds between two looks at the processes: some milliseconds each
+# Seconds between two looks at the processes, some milliseconds each: while it is waited for their end, and after that.
+WAITING, LOOKING_OUT = 3.0, 15.0
 ALIVE, DIFFERENCES = "OtherProxyAlive", "OtherProxyDiffers"
 
 
@@ -75,13 +76,16 @@ class Beside:
                 said = self._reasons
                 self._say(said)
             beat()
-            ended.wait(GLANCE)
+            ended.wait(WAITING)
         return False
 
     def _in_the_way(self) -> tuple[str, ...]:
         try:
+            signs = self._others.glance()
             if not self._config.takeover:
-                return tuple(f"{sign}; nothing is written beside it" for sign in _proxies(self._others.glance()))
+                return tuple(f"{sign}; nothing is written beside it" for sign in _proxies(signs))
+            if signs:
+                return tuple(f"{sign}; it is taken over from when it has ended" for sign in signs)
             found = self._others.look()
         except EdgeError as error:
             return (f"whether another proxy is here cannot be seen: {error}",)
@@ -127,7 +131,7 @@ class Beside:
         while not self._ended.is_set():
             if self._config.takeover and self._left and not alive:
                 self._remove()
-            self._ended.wait(GLANCE)
+            self._ended.wait(LOOKING_OUT)
             if self._ended.is_set():
                 return
             alive = self._look_out(alive)

@@ -58,10 +58,14 @@ class Others:
         """Whether one is alive, as cheaply as can be: the kernel is looked at only where that decides. Raises
         EdgeError.
         """
-        processes, answers = self._processes.read(), listeners()
+        processes = self._processes.read()
+        found = signs(processes, (), ())
+        if any(sign.owner.part is Part.SERVICES for sign in found):
+            return found
+        answers = listeners()
         if answers or any(process.name.startswith(HOSTS) for process in processes):
             return signs(processes, answers, owners(self._kernel.read()))
-        return signs(processes, answers, ())
+        return found
 
     def blind(self) -> str:
         """Why a living one might not be seen; "" where it would be."""

@@ -71,7 +71,8 @@ def beside_of(node: Node, compared: Compared = NOTHING, **options: Any) -> Besid
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beside, "GLANCE", 0.001)
+    monkeypatch.setattr(beside, "WAITING", 0.001)
+    monkeypatch.setattr(beside, "LOOKING_OUT", 0.001)
 
 
 def wait(one: Beside, looks: int = 1000) -> bool:
