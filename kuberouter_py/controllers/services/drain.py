@@ -89,11 +89,14 @@ class Drains:
         """
         leave = _Pass(self._leaving, self._over, held, now, period, self._period)
         addresses = {claim.address for claim in decided.units if isinstance(claim, VirtualServerKey)}
-        packets = _of_packets((*decided.units.values(), *before.units.values()))
+        packets: frozenset[int] | None = None
 
         def drains(claim: Hashable) -> bool:
             """What has connections that somebody would miss, and may be had here for as long as they go on."""
+            nonlocal packets
             if isinstance(claim, MarkServerKey):
+                if packets is None:
+                    packets = _of_packets((*decided.units.values(), *before.units.values()))
                 return claim.mark not in packets
             if isinstance(claim, VirtualServerKey):
                 return claim.protocol == Protocol.TCP and (gone or claim.address in addresses)

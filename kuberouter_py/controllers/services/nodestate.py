@@ -80,8 +80,11 @@ def _ipvs_sysctls(kernel: Kernel) -> Iterator[tuple[str, str]]:
     yield "net/ipv4/vs/expire_quiescent_template", "1"
     if kernel.estimates is not None and kernel.before_us(ESTIMATION) is not None:
         yield ESTIMATION, str(int(kernel.estimates))
-    if (4, 1) <= kernel.version < (5, 9):  # from 5.9 on the default 1 is right
-        yield "net/ipv4/vs/conn_reuse_mode", "0"
+    reuse = "net/ipv4/vs/conn_reuse_mode"
+    if (4, 1) <= kernel.version < (5, 9):
+        yield reuse, "0"
+    elif kernel.before_us(reuse) == "0":  # another proxy's: from 5.9 on it sends a port used again to who is gone
+        yield reuse, "1"
 
 
 def _conntrack_sysctls(config: Config, kernel: Kernel) -> Iterator[tuple[str, str]]:

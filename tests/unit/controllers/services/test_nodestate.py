@@ -61,6 +61,13 @@ def test_connection_reuse_only_where_the_old_kernels_need_it(version: tuple[int,
     assert share(NodeView("n1"), version=version)["sysctls"].get("net/ipv4/vs/conn_reuse_mode") == value
 
 
+@pytest.mark.parametrize(("before", "value"), [("0", "1"), ("1", None), ("2", None), (None, None)])
+def test_newer_kernels_get_their_default_back_from_another_proxy(before: str | None, value: str | None) -> None:
+    key = "net/ipv4/vs/conn_reuse_mode"
+    found = share(NodeView("n1"), sysctls={key: before} if before else {})["sysctls"]
+    assert found.get(key) == value
+
+
 def test_arp_is_left_alone_when_asked() -> None:
     assert not [key for key in share(NodeView("n1"), config=Config(strict_arp=False))["sysctls"] if "arp" in key]
 
