@@ -58,15 +58,21 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--points", default="100x10,1000x10,10000x10,5000x50,45000x5")
     parser.add_argument("--bindings", default="route,address")
+    parser.add_argument("--estimation", default="0,22000,44000,66000", help="entries to estimate; empty: not measured")
     options = parser.parse_args()
-    points = []
+    results: dict[str, Any] = {"machine": _machine(), "points": [], "estimation": []}
     for text in options.points.split(","):
         services, endpoints = map(int, text.split("x"))
         big = services * endpoints > BIG
         for binding in ["auto"] if big else options.bindings.split(","):
-            points.append(_point(services, endpoints, binding, once=big))
-            print(_line(points[-1]), flush=True)
-            options.output.write_text(json.dumps({"machine": _machine(), "points": points}, indent=1))
+            point = _point(services, endpoints, binding, once=big)
+            print(_line(point), flush=True)
+            results["points"].append(point)
+            options.output.write_text(json.dumps(results, indent=1))
+    if options.estimation:
+        results["estimation"] = json.loads(_run("tests.bench.jitter", options.estimation))
+        print(f"estimation: {results['estimation']}", flush=True)
+        options.output.write_text(json.dumps(results, indent=1))
     return 0
 
 
@@ -110,13 +116,18 @@ def _point(services: int, endpoints: int, binding: str, *, once: bool) -> dict[s
 
 
 def _inside(services: int, endpoints: int, binding: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.bench.inside", str(services), str(endpoints), binding]
-    with Network() as network:
-        inside = subprocess.run(network.inside(*command), capture_output=True, check=False, text=True, timeout=900)
-    if inside.returncode:
-        raise RuntimeError(inside.stderr)
-    figures: dict[str, Any] = json.loads(inside.stdout)
+    figures: dict[str, Any] = json.loads(_run("tests.bench.inside", str(services), str(endpoints), binding))
     return figures
+
+
+def _run(module: str, *arguments: str) -> str:
+    """What a module prints, run in a network namespace of its own."""
+    with Network() as network:
+        command = network.inside(sys.executable, "-m", module, *arguments)
+        done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=1800)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return done.stdout
 
 
 def _machine() -> dict[str, str]:

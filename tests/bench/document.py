@@ -77,6 +77,13 @@ def table(points: list[dict[str, Any]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def estimation(figures: list[dict[str, float]]) -> str:
+    """How long the kernel's timer holds up a CPU, with --ipvs-estimation=on and off."""
+    rows = [["virtual servers and destinations", "longest wait every 2 s, estimation on, ms", "off, ms"], ["---"] * 3]
+    rows += [[f"{one['entries']:,}", f"{one['on_ms']:.1f}", f"{one['off_ms']:.1f}"] for one in figures]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) if figures else ""
+
+
 def main() -> int:
     figures = json.loads(Path(sys.argv[1]).read_text())
     page = Path(sys.argv[2])
@@ -89,7 +96,9 @@ def main() -> int:
     said += f" While this ran, things took {slowest:.2f} times what they take on a CPU of one's own, at most."
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n{said}\n\n{table(points)}\n\n{aims(points)}\n{END}{after}")
+    parts = [said, table(points), aims(points), estimation(figures["estimation"])]
+    text = "\n\n".join(part for part in parts if part)
+    page.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}")
     return 0
 
 
