@@ -22,8 +22,7 @@ class Other(StrEnum):
 
 
 class Part(StrEnum):
-    """What a thing of theirs is for. Routing is no part: pods' network hangs on it, and a Service proxy is no router.
-    """
+    """What a thing of theirs is for. Not routing: the pods' network hangs on it, and a Service proxy is no router."""
 
     SERVICES = "services"
     POLICIES = "policies"

@@ -13,9 +13,7 @@ HOSTS = ("k3s", "rke2", "kubelite")
 _COMMAND_SHOWN = 80  # characters
 
 
-def signs(
-    processes: Sequence[Process], listeners: Iterable[Listener], remains: Collection[Owner]
-) -> tuple[Sign, ...]:
+def signs(processes: Sequence[Process], listeners: Iterable[Listener], remains: Collection[Owner]) -> tuple[Sign, ...]:
     """remains: of whom there is anything in the kernel. A port alone proves nothing: others use these numbers too."""
     found: dict[Owner, Sign] = {}  # the first of each: what it has started has its name for a moment, too
     for process in processes:

@@ -112,9 +112,7 @@ def virtual_servers(remains: Remains) -> frozenset[VirtualServerKey]:
         for key in remains.servers
         if isinstance(key, VirtualServerKey)
         and (
-            key.address in link
-            or key in named
-            or ((key.protocol, key.port) in ports and key.address in remains.local)
+            key.address in link or key in named or ((key.protocol, key.port) in ports and key.address in remains.local)
         )
     )
 
@@ -151,9 +149,7 @@ def _named_by_sets(remains: Remains) -> tuple[set[VirtualServerKey], set[tuple[i
     return named, ports
 
 
-def _of_rules(
-    text: str, family: int, remains: Remains, *, node_ports_only: bool = False
-) -> Iterator[VirtualServerKey]:
+def _of_rules(text: str, family: int, remains: Remains, *, node_ports_only: bool = False) -> Iterator[VirtualServerKey]:
     node_ports: list[tuple[int, int, str]] = []
     places: set[str] = set()  # destinations that lead to the node ports; "": every address of the node
     for match in _RULE.finditer(text):

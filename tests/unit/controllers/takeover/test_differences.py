@@ -68,5 +68,3 @@ def test_policies_that_end() -> None:
     (difference,) = policies_end({"KUBE-POD-FW-": 7, "KUBE-NWPLCY-": 9, "KUBE-ROUTER-INPUT": 1})
     assert difference.frontends == ("9 chains KUBE-NWPLCY-*", "7 chains KUBE-POD-FW-*")
     assert "NetworkPolicies" in difference.why
-
-

@@ -62,8 +62,10 @@ def test_iptables_mode_with_node_ports_on_every_address() -> None:
 
 
 def test_iptables_mode_with_node_port_addresses() -> None:
-    narrowed = iptables_mode().rules["legacy", 4].replace(
-        "-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS", "-d 192.0.2.11/32 -j KUBE-NODEPORTS"
+    narrowed = (
+        iptables_mode()
+        .rules["legacy", 4]
+        .replace("-m addrtype --dst-type LOCAL -j KUBE-NODEPORTS", "-d 192.0.2.11/32 -j KUBE-NODEPORTS")
     )
     remains = Remains(rules={("nft", 4): narrowed}, local=LOCAL)
     assert node_addresses(remains) == {packed("192.0.2.11")}
