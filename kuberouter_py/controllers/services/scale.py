@@ -72,6 +72,8 @@ class Scale:
 
     def _estimation(self, now: str | None) -> str:
         if now == "0":
-            why = f"auto: more than {MOST_ESTIMATED} servers and destinations" if self._stopped else "as it was set"
+            why = "as asked" if self._config.ipvs_estimation == "off" else "as it was before"
+            if self._stopped:
+                why = f"auto: more than {MOST_ESTIMATED} servers and destinations"
             return f"off ({why}); the metrics have no rates"
         return "on; this kernel cannot stop it" if now is None else "on"
