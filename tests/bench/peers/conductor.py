@@ -88,7 +88,7 @@ class Conductor:
             asked, answered = self._cluster.replace(number, -1, address)
             seen = self._seen(["change"], bound).get("change")
             if seen is None:
-                self._figures["over"]["change_p50_ms"] = self._figures["over"]["change_p99_ms"] = bound * 1000
+                self._figures["over"].update(dict.fromkeys(("change_p50_ms", "change_p99_ms"), bound * 1000))
                 break
             from_asked.append((seen - asked) * 1000)
             from_answered.append(max(0.0, seen - answered) * 1000)

@@ -58,7 +58,7 @@ def ratios(points: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, dict[str,
 
 
 def _ratio(measure: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> float | None:
-    mine, other = ours.get(measure), theirs.get(measure, theirs.get("over", {}).get(measure))
+    mine, other = ours.get(measure), theirs.get("over", {}).get(measure, theirs.get(measure))
     if mine is None or other is None:
         return None
     least = SMALLEST.get(measure, 1e-6)
@@ -93,11 +93,11 @@ def _lines(rows: Iterable[Iterable[str]]) -> list[str]:
 
 
 def _cell(measure: str, figures: Mapping[str, Any]) -> str:
-    if measure in figures:
-        value = figures[measure]
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    over = figures["over"].get(measure)
-    return f"> {over:,.0f}" if over is not None else ""
+    if (over := figures["over"].get(measure)) is not None:  # also where the first few were had
+        return f"> {over:,.0f}"
+    if (value := figures.get(measure)) is None:
+        return ""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> int:
