@@ -29,7 +29,7 @@ from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
 from kuberouter_py.controllers.services.controller import Clocks, ServicesController
 from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.controllers.takeover.differences import Compared
-from kuberouter_py.kernel.monitor import PORT_NEWS, VIP_LINK_NEWS, Monitor
+from kuberouter_py.kernel.monitor import DIVERSION_NEWS, PORT_NEWS, VIP_LINK_NEWS, Monitor
 from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
@@ -39,7 +39,11 @@ from kuberouter_py.ports import EdgeError
 log = structlog.get_logger(__name__)
 
 # What kernel news may have touched. A port that comes may bear the name of one that went, without hairpin mode.
-NEWS_OF = {VIP_LINK_NEWS: ("links", "addresses", "routes"), PORT_NEWS: ("bridge ports",)}
+NEWS_OF = {
+    VIP_LINK_NEWS: ("links", "addresses", "routes"),
+    PORT_NEWS: ("bridge ports",),
+    DIVERSION_NEWS: ("diversions",),
+}
 
 # Not an exit status: another proxy was waited for, whose ports and configuration can be had only now.
 ANEW = -1

@@ -19,16 +19,18 @@ from typing import Final
 
 from kuberouter_py.kernel import netlink, rtnetlink
 from kuberouter_py.kernel.rtnetlink import AF_BRIDGE, IFF_PROMISC, IFF_UP, LinkMessage
-from kuberouter_py.model.names import is_vip_link
+from kuberouter_py.model.names import DIVERSION_TABLE, ROUTE_PROTOCOL, is_vip_link
 from kuberouter_py.ports import Busy, EdgeError, Unavailable
 
 VIP_LINK_NEWS: Final = "vip link"  # our link, an address on it or a route by way of it
 NODE_ADDRESS_NEWS: Final = "node addresses"  # an address of another link
 PORT_NEWS: Final = "ports"  # a bridge port came or lost its hairpin mode, or a bridge's promiscuous mode changed
-EVERYTHING: Final = frozenset({VIP_LINK_NEWS, NODE_ADDRESS_NEWS, PORT_NEWS})
+DIVERSION_NEWS: Final = "diversions"  # our policy rule or the table that it leads to (systemd-networkd takes both away)
+EVERYTHING: Final = frozenset({VIP_LINK_NEWS, NODE_ADDRESS_NEWS, PORT_NEWS, DIVERSION_NEWS})
 
-# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV6_IFADDR, IPV6_ROUTE: bits 1, 5, 7, 9, 11 counted from one (rtnetlink.h).
-_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 8 | 1 << 10
+# RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE: bits 1, 5, 7, 8, 9, 11 and 19,
+# counted from one (rtnetlink.h).
+_GROUPS = 1 << 0 | 1 << 4 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 18
 _COALESCE = 0.05  # seconds: one cause brings several announcements (a link that goes down: its addresses, its routes)
 _RECEIVE_QUEUE = 8 << 20  # bytes: what ten thousand addresses written by ourselves announce
 _SO_RCVBUFFORCE = 33
@@ -183,6 +185,9 @@ class Monitor:
             return self._judge_address(kind == rtnetlink.RTM_NEWADDR, payload)
         if kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE) and not own:
             return self._judge_route(flags, payload)
+        if kind in (rtnetlink.RTM_NEWRULE, rtnetlink.RTM_DELRULE) and not own:
+            rule = rtnetlink.read_rule(payload)
+            return DIVERSION_NEWS if (rule.table, rule.protocol) == (DIVERSION_TABLE, ROUTE_PROTOCOL) else ""
         return ""
 
     def _judge_link(self, new: bool, link: LinkMessage) -> str:
@@ -227,6 +232,8 @@ class Monitor:
         of another link can have taken the place of one of ours without a word about it.
         """
         route = rtnetlink.read_route(payload)
+        if (route.table, route.protocol) == (DIVERSION_TABLE, ROUTE_PROTOCOL):
+            return DIVERSION_NEWS
         if route.table != rtnetlink.RT_TABLE_LOCAL or route.protocol == rtnetlink.RTPROT_KERNEL:
             return ""
         if self._is_vip_link(route.link) or flags & netlink.NLM_F_REPLACE:

@@ -11,11 +11,19 @@ from pathlib import Path
 import pytest
 
 from kuberouter_py.kernel.bridge import BridgePorts
+from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.links import Addresses, Links
-from kuberouter_py.kernel.monitor import NODE_ADDRESS_NEWS, PORT_NEWS, VIP_LINK_NEWS, Monitor
+from kuberouter_py.kernel.monitor import (
+    DIVERSION_NEWS,
+    EVERYTHING,
+    NODE_ADDRESS_NEWS,
+    PORT_NEWS,
+    VIP_LINK_NEWS,
+    Monitor,
+)
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.routes import Routes
-from kuberouter_py.model.kernel import Address, Link, Route
+from kuberouter_py.model.kernel import Address, Diversion, Link, Route
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import sh
 
@@ -75,6 +83,19 @@ def listening() -> Iterator[Listening]:
     thread.join(WITHIN)
     assert not thread.is_alive()
     found.batch.close()
+
+
+@pytest.mark.parametrize(
+    "harm",
+    ["ip rule del pref 15800", "ip -6 rule del pref 15800", "ip route flush table 158", "ip -6 route flush table 158"],
+)
+def test_a_diversion_that_others_take_away_is_news_and_our_own_is_not(listening: Listening, harm: str) -> None:
+    ours = Diversion(0x4000_0000, 0xC00F_FF00)
+    assert Diversions(listening.batch).apply(Plan({4: ours, 6: ours})) == {}
+    sh("ip rule add pref 99 fwmark 7 lookup 158; ip route add local 198.51.100.7 dev lo table 158")
+    assert listening.told_before_a_sign() == []
+    sh(harm)
+    assert DIVERSION_NEWS in listening.told_before_a_sign()
 
 
 def test_own_writes_are_no_news(listening: Listening) -> None:
@@ -150,12 +171,12 @@ def test_lost_announcements_are_everything(listening: Listening) -> None:
         if len(told) == 1:
             arrived.set()
             hold.wait(WITHIN)
-        elif len(news) == 3:
+        elif news == EVERYTHING:
             arrived.set()
 
     monitor = Monitor([LINK], slowly, frozenset, receive_queue=4096)
     monitor.open()
-    thread = threading.Thread(target=monitor.run)
+    thread = threading.Thread(target=monitor.run, daemon=True)
     thread.start()
     sh("ip address add 192.0.2.3/24 dev up0")
     assert arrived.wait(WITHIN)
