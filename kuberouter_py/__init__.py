@@ -3,9 +3,9 @@
 The path is HEAR -> KNOW -> DECIDE -> COMPARE -> WRITE, one direction:
 
 watchers/     list and watch, decode, cache; rings "Service ns/name changed", never carries the content
-controllers/  runner.py when to sync; services/desired.py what this node should look like (pure); reconcile.py the
-              difference
-kernel/       the only code that writes: IPVS, ipset, iptables, links, routes, sysctls
+controllers/  runner.py when to sync; services/ what this node should look like (pure; its own map stands there);
+              reconcile.py the difference; takeover/ what another Service proxy left, and how ours differs
+kernel/       the only code that writes: IPVS, ipset, iptables, links, routes, sysctls, conntrack, pods' namespaces
 model/        the nouns all of them speak; ports.py every way out, as Protocols
 observe/      health, metrics, Events, status; agent/ wires it all; cli/ the commands
 
