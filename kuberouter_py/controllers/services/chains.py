@@ -15,7 +15,7 @@ from kuberouter_py.controllers.services import dsr_chains
 from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.controllers.services.view import NodeView
-from kuberouter_py.model.kernel import Chain, IpSet, Rules, address_text
+from kuberouter_py.model.kernel import Chain, IpSet, Rules, address_text, family_of
 from kuberouter_py.model.names import (
     BALANCING_MARK,
     BALANCING_MASK,
@@ -29,8 +29,6 @@ NAT, MASQUERADE, INPUT, FORWARD, OUTPUT, SILENT, MARK, UNMARK = (
     SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "OUTPUT", "SILENT", "MARK", "UNMARK")
 )
 DIRECT, SEGMENT_SIZE = (SERVICES_CHAINS + name for name in ("DSR", "DSR-MSS"))
-
-_BYTES = {4: 4, 6: 16}  # of an address
 
 SET_TYPES = {
     "owned": "hash:ip,port",  # our virtual servers: how a later process knows them
@@ -142,7 +140,7 @@ def _nat(config: Config, view: NodeView, family: int) -> Iterator[str]:
     if config.masquerade_all:
         yield f"{inside} {masquerade}"
     elif view.detector in ("NodeCIDR", "ClusterCIDR"):
-        local = [cidr for cidr in view.detector_cidrs if len(cidr.network) == _BYTES[family]]
+        local = [cidr for cidr in view.detector_cidrs if family_of(cidr.network) == family]
         for cidr in local:
             yield f"-s {cidr_text(cidr)} -j ACCEPT"
         if local:
@@ -209,8 +207,8 @@ def _unallocated(config: Config, view: NodeView, family: int) -> Iterator[str]:
     """Addresses that ClusterIPs are given from and no Service has, or none that we know yet: routed on, a packet may
     come back to us, again and again. What --excluded-cidrs gives to somebody else is his.
     """
-    allocated = [cidr for cidr in view.allocated_cidrs if len(cidr.network) == _BYTES[family]]
-    excluded = [cidr for cidr in config.excluded_cidrs if len(cidr.network) == _BYTES[family]]
+    allocated = [cidr for cidr in view.allocated_cidrs if family_of(cidr.network) == family]
+    excluded = [cidr for cidr in config.excluded_cidrs if family_of(cidr.network) == family]
     for cidr in excluded if allocated else ():
         yield f"-d {cidr_text(cidr)} -j RETURN"
     for cidr in allocated:
@@ -253,7 +251,7 @@ def _from_here(view: NodeView, family: int) -> Iterator[str]:
     yield "-m addrtype --src-type LOCAL"
     if view.detector in ("NodeCIDR", "ClusterCIDR"):
         for cidr in view.pod_cidrs or view.detector_cidrs:
-            if len(cidr.network) == _BYTES[family]:
+            if family_of(cidr.network) == family:
                 yield f"-s {cidr_text(cidr)}"
     elif view.detector_interface:
         yield f"-i {view.detector_interface}"

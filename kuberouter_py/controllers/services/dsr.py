@@ -19,7 +19,7 @@ from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTE
 from kuberouter_py.controllers.services.dsr_chains import FRONTENDS, VIPS
 from kuberouter_py.controllers.services.endpoints import Candidates, candidates
 from kuberouter_py.controllers.services.marks import MarkOf, MarkUser
-from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
+from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT, frontend_member
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import EndpointSlice, Service, ServicePort
 from kuberouter_py.model.kernel import (
@@ -141,7 +141,7 @@ class _Ports:
         alike = [one for one in self._frontends if (one.protocol, one.port) == (key.protocol, key.port)]
         user = MarkUser(self._service.key, port.name, port.protocol, FRONTENDS)
         pods = tuple((one.pod, one.address) for one in found.values() if one.node == self._view.name)
-        return _Direct(self._mark_of(user, [_member(FRONTENDS, one) for one in alike]), pods)
+        return _Direct(self._mark_of(user, [frontend_member(FRONTENDS, one) for one in alike]), pods)
 
     def direct_unit(self, key: VirtualServerKey, unit: Unit, direct: _Direct) -> Unit:
         """The pods' items first: who is sent a client has the address by then."""
@@ -183,7 +183,7 @@ def _led_unit(key: VirtualServerKey, unit: Unit, mark: int = DIVERTED_MARK) -> U
     items.append(Item(MEMBERS, SetMember(services_set(VIPS, family), SetEntry(key.address)), None))
     served = any(item.table == SERVERS and item.value.destinations for item in kept)
     if served or any(_is_member(item, (SHORT_CIRCUIT,)) for item in kept):
-        items.append(Item(MEMBERS, _member(FRONTENDS, key), mark))
+        items.append(Item(MEMBERS, frontend_member(FRONTENDS, key), mark))
     return (*items, *kept)
 
 
@@ -197,7 +197,3 @@ def _is_member(item: Item, roles: Collection[str]) -> bool:
     return item.table == MEMBERS and any(
         item.key.set == services_set(role, family) for role in roles for family in (4, 6)
     )
-
-
-def _member(role: str, key: VirtualServerKey) -> SetMember:
-    return SetMember(services_set(role, family_of(key.address)), SetEntry(key.address, key.protocol, key.port))

@@ -21,7 +21,7 @@ def silence(frontend: VirtualServerKey, chosen: Chosen, *, external: bool) -> It
     whoever is outside. With no endpoint anywhere the virtual server has no destination, and refuses.
     """
     if chosen.anywhere and not chosen.local:
-        yield _member("silentoutside" if external else "silent", frontend)
+        yield frontend_member("silentoutside" if external else "silent", frontend)
 
 
 class ShortCircuit:
@@ -33,7 +33,7 @@ class ShortCircuit:
     def __init__(
         self, service: Service, port: ServicePort, frontends: Collection[VirtualServerKey], mark_of: MarkOf
     ) -> None:
-        self._members = {key: _member(SHORT_CIRCUIT, key) for key in frontends}
+        self._members = {key: frontend_member(SHORT_CIRCUIT, key) for key in frontends}
         user = MarkUser(service.key, port.name, port.protocol, SHORT_CIRCUIT)
         self.mark = mark_of(user, self._members.values()) if frontends else None
 
@@ -43,6 +43,7 @@ class ShortCircuit:
             yield self._members[frontend], self.mark
 
 
-def _member(role: str, frontend: VirtualServerKey) -> SetMember:
+def frontend_member(role: str, frontend: VirtualServerKey) -> SetMember:
+    """A frontend in the set of that role (chains.py)."""
     protocol, address, port = frontend
     return SetMember(services_set(role, family_of(address)), SetEntry(address, protocol, port))
