@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from tests.labkit import own_network, wires
+from tests.labkit import own_network, wide_registers, wires
 from tests.labkit.modules import MODULES
 from tests.labkit.ports import LabError
 
@@ -101,7 +101,7 @@ class UserModeLinux:
         if modules is None:
             raise LabError(f"no modules in {self.modules}")
         write_scripts(job, modules, link=wires.GUEST_LINK)
-        return supervise(job, [*pinned(), self.binary, *self._arguments(job)])
+        return supervise(job, [*pinned(), self.binary, *self._arguments(job)], wide_registers.environment())
 
     def _arguments(self, job: Job) -> list[str]:
         console = "con1=fd:0,fd:1" if job.interactive else "con1=null"
@@ -163,8 +163,10 @@ def pinned() -> list[str]:
     return ["taskset", "-c", cpu]
 
 
-def supervise(job: Job, command: Sequence[str]) -> int:
+def supervise(job: Job, command: Sequence[str], env: Mapping[str, str] | None = None) -> int:
     """Runs the kernel's process, streams what the job prints, and returns the status the guest left in its file.
+
+    env: what it finds in its environment beside ours.
 
     The kernel lives in a process namespace of its own that dies with us, however we end: no helper is left behind.
     """
@@ -178,6 +180,7 @@ def supervise(job: Job, command: Sequence[str]) -> int:
             stdout=None if job.interactive else log,
             stderr=log,
             cwd=job.workdir,
+            env={**os.environ, **(env or {})},
             process_group=None if job.interactive else 0,  # a terminal talks to the foreground group only
         )
         stack.callback(_end, kernel)
