@@ -13,8 +13,9 @@ from kuberouter_py.agent.carrying import forget
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.source import KINDS_OF_SERVICES, NoCluster, Source, node_name
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler
-from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.model import notation
 from kuberouter_py.observe.log import configure
 from kuberouter_py.watchers.cache import Cache

@@ -25,8 +25,9 @@ from kuberouter_py.agent.others import Found, Others
 from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, node_name
 from kuberouter_py.agent.telling import FIRST_SYNC, Telling
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST, Runner
-from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.controllers.takeover.differences import Compared
 from kuberouter_py.kernel.monitor import DIVERSION_NEWS, PORT_NEWS, VIP_LINK_NEWS, Monitor

@@ -20,10 +20,12 @@ KUBE_PROXY_LINK = "kube-ipvs0"  # kube-proxy's, in IPVS mode
 # Chains: at most 28 characters (XT_EXTENSION_MAXNAMELEN less the revision byte). One prefix per controller.
 CHAIN_PREFIX = "KRPY-"
 SERVICES_CHAINS = "KRPY-SVC-"
+FIREWALL_CHAINS = "KRPY-FW-"
 
 # ipsets: at most 31 characters (IPSET_MAXNAMELEN 32 with the NUL).
 SET_PREFIX = "krpy-"
 SERVICES_SETS = "krpy-svc-"
+FIREWALL_SETS = "krpy-fw-"
 
 # Every rule of ours carries a comment that starts so; a hash over the rule and those before it follows.
 RULE_COMMENT = "krpy:"

@@ -19,8 +19,9 @@ from typing import Any
 
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.runner import Runner
-from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.model.report import SyncReport
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.decode import decode_versioned

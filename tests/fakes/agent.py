@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.services.controller import Clocks, ServicesController
+from kuberouter_py.controllers.history import Clocks
+from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.model.cluster import EndpointSlice, Node, ObjectKey, PodMetadata, Service, ServiceCidr
 from kuberouter_py.model.kernel import LinkState

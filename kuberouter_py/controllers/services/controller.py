@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.comparison import Comparison
+from kuberouter_py.controllers.history import Clocks, History
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler
-from kuberouter_py.controllers.services.comparison import Comparison
 from kuberouter_py.controllers.services.decisions import Decisions
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.explain.known import Known
@@ -22,7 +22,7 @@ from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
 from kuberouter_py.controllers.services.sight import NODE, Sight
-from kuberouter_py.controllers.services.status import History, busy_status, facts, status_of, table_counts
+from kuberouter_py.controllers.services.status import busy_status, facts, status_of, table_counts
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServerKey, family_of
 from kuberouter_py.model.names import services_set
@@ -35,14 +35,6 @@ UDP_FLOWS = "UDP flows"
 PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
 A_LOOK = 50  # servers whose counters are read at a time: some 10 ms
 SLICE = 200  # keys decided at a time in the background: about 20 ms, so that a rung key need not wait longer
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """wall: seconds since 1970; monotonic: for durations."""
-
-    wall: Callable[[], float]
-    monotonic: Callable[[], float]
 
 
 class ServicesController:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.history import History
 from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.desired import MEMBERS, SERVERS
@@ -16,30 +16,8 @@ from kuberouter_py.model import notation
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import VirtualServer, address_text
 from kuberouter_py.model.names import services_set
-from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.model.report import ControllerStatus, Note
 from kuberouter_py.ports import Refused
-
-
-@dataclass
-class History:
-    """What is remembered of past syncs."""
-
-    synced: bool = False
-    last_sync: float = 0.0
-    last_duration: float = 0.0
-    last_full_sync: float = 0.0
-    syncs: int = 0
-    last_error: str = ""
-
-    def add(self, report: SyncReport, error: str) -> None:
-        self.synced = self.synced or report.full
-        self.syncs += 1
-        self.last_sync = report.started + report.duration
-        self.last_duration = report.duration
-        if report.full:
-            self.last_full_sync = self.last_sync
-        if error:
-            self.last_error = error
 
 
 def table_counts(reconciler: Reconciler, services: int, draining: int) -> dict[str, int]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.services.status import History, facts
+from kuberouter_py.controllers.history import History
+from kuberouter_py.controllers.services.status import facts
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.report import SyncReport
 from tests.fakes.objects import cidr

@@ -1,0 +1,38 @@
+"""What every controller keeps of its past syncs, and the clocks that it is given. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kuberouter_py.model.report import SyncReport
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """wall: seconds since 1970; monotonic: for durations."""
+
+    wall: Callable[[], float]
+    monotonic: Callable[[], float]
+
+
+@dataclass
+class History:
+    """What is remembered of past syncs."""
+
+    synced: bool = False
+    last_sync: float = 0.0
+    last_duration: float = 0.0
+    last_full_sync: float = 0.0
+    syncs: int = 0
+    last_error: str = ""
+
+    def add(self, report: SyncReport, error: str) -> None:
+        self.synced = self.synced or report.full
+        self.syncs += 1
+        self.last_sync = report.started + report.duration
+        self.last_duration = report.duration
+        if report.full:
+            self.last_full_sync = self.last_sync
+        if error:
+            self.last_error = error
