@@ -30,6 +30,8 @@ MEASURES: Final = {
     "restart_seconds": "restart over a full table → a change seen, s",
     "peak_mb": "peak memory, MB",
     "first_packet_p50_ms": "first packet through a VIP, p50, ms",
+    "first_packet_p10_ms": "the same, undisturbed (p10), ms",
+    "request_p10_ms": "connection with one request, undisturbed (p10), ms",
     "requests_per_second": "requests through a VIP, 1/s (more is better)",
 }
 # Beside the table, without a ratio: they explain it.

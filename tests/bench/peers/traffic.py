@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from tests.bench import objects
@@ -48,23 +49,41 @@ def first_answer(vip: str, within: float) -> float | None:
 
 
 def load(vip: str, seconds: float) -> dict[str, float]:
-    """New connections with one request each, one after the other: how many a second, and how long a connect takes."""
-    connects: list[float] = []
+    """New connections with one request each, one after the other: how many a second, how long a connect takes, and what
+    both take where nothing else on the machine comes between.
+    """
+    taken: list[tuple[float, float]] = []
     began = time.perf_counter()
     while time.perf_counter() - began < seconds:
-        asked = time.perf_counter()
-        with socket.create_connection((vip, objects.PORT), timeout=10.0) as stream:
-            connects.append(time.perf_counter() - asked)
-            stream.sendall(b"GET / HTTP/1.0\r\n\r\n")
-            while stream.recv(4096):
-                pass
+        taken.append(request(vip))
     elapsed = time.perf_counter() - began
-    connects.sort()
+    connects = sorted(connect for connect, _ in taken)
+    connect, whole = undisturbed(taken)
     return {
-        "requests_per_second": len(connects) / elapsed,
+        "requests_per_second": len(taken) / elapsed,
         "first_packet_p50_ms": connects[len(connects) // 2] * 1000,
         "first_packet_p99_ms": connects[len(connects) * 99 // 100] * 1000,
+        "first_packet_p10_ms": connect * 1000,
+        "request_p10_ms": whole * 1000,
     }
+
+
+def request(vip: str) -> tuple[float, float]:
+    """One connection with one request: seconds until it stands, and until it has ended."""
+    began = time.perf_counter()
+    with socket.create_connection((vip, objects.PORT), timeout=10.0) as stream:
+        connected = time.perf_counter()
+        stream.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        while stream.recv(4096):
+            pass
+    return connected - began, time.perf_counter() - began
+
+
+def undisturbed(taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """What a tenth of the connects, and of the requests, did not exceed: other programs only ever make them longer."""
+    connects, requests = zip(*taken, strict=True)
+    tenth = len(taken) // 10
+    return sorted(connects)[tenth], sorted(requests)[tenth]
 
 
 def _asked(address: str, port: int, patience: float) -> bool:
