@@ -1,4 +1,5 @@
-"""What the cluster says, as far as we use it: Service, EndpointSlice, Node, Pod, Namespace, NetworkPolicy, ServiceCIDR.
+"""What the cluster says, as far as we use it: Service, EndpointSlice, Node, Pod, Namespace, ServiceCIDR (NetworkPolicy
+is in policies.py).
 
 Made by `watchers/decode.py` and never changed. Addresses are packed bytes (model/kernel.py); strings that repeat
 (node names, zones, namespaces, port names) are interned, so that a hundred thousand endpoints share them.
@@ -138,11 +139,3 @@ class PodMetadata(msgspec.Struct, frozen=True, gc=False):
 class Namespace(msgspec.Struct, frozen=True, gc=False):
     key: ObjectKey
     labels: Mapping[str, str] = {}
-
-
-class NetworkPolicy(msgspec.Struct, frozen=True, gc=False):
-    """spec is kept as decoded plain data until the firewall gives it a shape of its own."""
-
-    key: ObjectKey
-    uid: str
-    spec: Mapping[str, object]

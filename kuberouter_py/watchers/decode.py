@@ -1,9 +1,9 @@
 """From one object's JSON to a model object, or why not.
 
 Owns the table of kinds and what happens when bytes do not fit: a broken element of a list is left out with its reason
-and the rest is kept; anything worse is a DecodeError. What each kind means is in decode_services.py and
-decode_workloads.py, single values in decode_fields.py. Pure. Unknown fields are skipped by the parser and never become
-Python objects: 10,000 Services and 10,000 slices of 10 endpoints take 0.5 s and 23 MB.
+and the rest is kept; anything worse is a DecodeError. What each kind means is in decode_services.py,
+decode_workloads.py and decode_policies.py, single values in decode_fields.py. Pure. Unknown fields are skipped by the
+parser and never become Python objects: 10,000 Services and 10,000 slices of 10 endpoints take 0.5 s and 23 MB.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import msgspec
 from kuberouter_py.model.cluster import (
     EndpointSlice,
     Namespace,
-    NetworkPolicy,
     Node,
     ObjectKey,
     Pod,
@@ -26,6 +25,8 @@ from kuberouter_py.model.cluster import (
     Service,
     ServiceCidr,
 )
+from kuberouter_py.model.policies import NetworkPolicy
+from kuberouter_py.watchers import decode_policies as policies
 from kuberouter_py.watchers import decode_services as services
 from kuberouter_py.watchers import decode_workloads as workloads
 from kuberouter_py.watchers.decode_fields import DecodeError, Named, object_key
@@ -76,7 +77,7 @@ _FORMS: Mapping[str, _Form[Any]] = {
     "Pod": _Form(workloads.PodJson, workloads.pod, workloads.POD_PARTS),
     "PodMetadata": _Form(workloads.PodMetadataJson, workloads.pod_metadata),
     "Namespace": _Form(workloads.NamespaceJson, workloads.namespace, namespaced=False),
-    "NetworkPolicy": _Form(workloads.NetworkPolicyJson, workloads.network_policy),
+    "NetworkPolicy": _Form(policies.NetworkPolicyJson, policies.network_policy),
 }
 _DECODERS: Mapping[str, msgspec.json.Decoder[Any]] = {kind: form.decoder() for kind, form in _FORMS.items()}
 

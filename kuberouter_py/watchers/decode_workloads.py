@@ -1,4 +1,4 @@
-"""Node, Pod, Namespace and NetworkPolicy: from the API's JSON to the few fields that we use. Pure."""
+"""Node, Pod and Namespace: from the API's JSON to the few fields that we use. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from sys import intern
 
 import msgspec
 
-from kuberouter_py.model.cluster import Cidr, ContainerPort, Namespace, NetworkPolicy, Node, ObjectKey, Pod, PodMetadata
+from kuberouter_py.model.cluster import Cidr, ContainerPort, Namespace, Node, ObjectKey, Pod, PodMetadata
 from kuberouter_py.watchers.decode_fields import (
     Metadata,
     Named,
@@ -201,12 +201,3 @@ class NamespaceJson(msgspec.Struct, gc=False):
 
 def namespace(key: ObjectKey, json: NamespaceJson, unusable: list[str]) -> Namespace:
     return Namespace(key=key, labels=our_labels(json.metadata.labels))
-
-
-class NetworkPolicyJson(msgspec.Struct, gc=False):
-    metadata: Metadata
-    spec: dict[str, object] | None = None
-
-
-def network_policy(key: ObjectKey, json: NetworkPolicyJson, unusable: list[str]) -> NetworkPolicy:
-    return NetworkPolicy(key=key, uid=json.metadata.uid or "", spec=json.spec or {})
