@@ -191,9 +191,7 @@ class Fabric:
         return lines
 
     def _node(self, node: NodeSpec, place: str) -> list[str]:
-        lines = [f"link add {BRIDGE} address {_bridge_hardware_address(node)} type bridge"]
-        lines += [_address(gateway_of(cidr), BRIDGE) for cidr in map(ip_network, node.pod_cidrs)]
-        lines.append(f"link set {BRIDGE} up")
+        lines = [] if node.routed else _bridge(node)
         if not self._knows_pods:
             return lines
         for other in self._nodes.values():
@@ -239,6 +237,12 @@ def gateway_of(cidr: Network) -> Interface:
 
 def _address(each: Interface, link: str) -> str:
     return f"address add {each} dev {link}{' nodad' if each.version == 6 else ''}"
+
+
+def _bridge(node: NodeSpec) -> list[str]:
+    lines = [f"link add {BRIDGE} address {_bridge_hardware_address(node)} type bridge"]
+    lines += [_address(gateway_of(cidr), BRIDGE) for cidr in map(ip_network, node.pod_cidrs)]
+    return [*lines, f"link set {BRIDGE} up"]
 
 
 def _bridge_hardware_address(node: NodeSpec) -> str:

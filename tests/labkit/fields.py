@@ -16,6 +16,7 @@ from tests.labkit.yaml12 import Field
 NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
 PROTOCOLS = ("tcp", "udp", "sctp")
 SCHEMES = (*PROTOCOLS, "http")
+PROBED = (*SCHEMES, "icmp")
 MAX_PORT = 65535
 
 
@@ -103,7 +104,9 @@ def protocol_port(field: Field) -> tuple[str, int]:
 
 
 def url(field: Field, schemes: tuple[str, ...] = SCHEMES) -> str:
-    """`tcp://10.96.0.10:80`, `udp://[fd00::1]:53`, `http://ADDRESS:PORT/path`; as written, a port always in it."""
+    """`tcp://10.96.0.10:80`, `udp://[fd00::1]:53`, `http://ADDRESS:PORT/path`; as written, a port always in it, but
+    in `icmp://10.244.1.2`.
+    """
     text = field.text("PROTOCOL://ADDRESS:PORT")
     scheme, separator, _ = text.partition("://")
     if not separator or scheme not in schemes:
@@ -122,6 +125,10 @@ def url(field: Field, schemes: tuple[str, ...] = SCHEMES) -> str:
         raise field.fail(f"wants {scheme}://ADDRESS:PORT, not {text!r}")
     if scheme == "http":
         return _http(field, text, number)
+    if scheme == "icmp":
+        if number is not None or parts.path or parts.query or parts.fragment or parts.netloc.endswith(":"):
+            raise field.fail(f"wants icmp://ADDRESS, not {text!r}")
+        return text
     if not number or parts.path or parts.query or parts.fragment:
         raise field.fail(f"wants {scheme}://ADDRESS:PORT with a port from 1 to {MAX_PORT}, not {text!r}")
     return text

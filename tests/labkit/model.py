@@ -14,6 +14,7 @@ class NodeSpec:
     pod_cidrs: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
+    routed: bool = False  # each pod on a link of its own, reached by a host route; no bridge
 
 
 @dataclass(frozen=True)

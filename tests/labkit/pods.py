@@ -1,4 +1,6 @@
-"""Pods as the container runtime and CNI make them: a namespace on the node's bridge, a process in a cgroup, servers."""
+"""Pods as the container runtime and CNI make them: a namespace on the node's bridge, or on a link of its own to a node
+that routes (as the plugin ptp makes it), a process in a cgroup, servers.
+"""
 
 from __future__ import annotations
 
@@ -120,19 +122,30 @@ class Pods:
         port, addresses = port_name(spec), [ip_address(text) for text in spec.addresses]
         hardware = fabric.hardware_address(addresses[0])
         prepare_network(network)
+        routed = self._nodes[spec.node].routed
         machine.ip([
             f"link add {port} type veth peer name {LINK} address {hardware} netns {netns_name(spec)}",
-            f"link set {port} master {BRIDGE} up",
+            f"link set {port} up" if routed else f"link set {port} master {BRIDGE} up",
         ])  # fmt: skip
+        here: list[str] = []
         lines = ["link set lo up", f"link set {LINK} up"]
         cidrs = [ip_network(text) for text in self._nodes[spec.node].pod_cidrs]
         for address in addresses:
             cidr = next((each for each in cidrs if each.version == address.version), None)
-            length = cidr.prefixlen if cidr is not None and address in cidr else address.max_prefixlen
-            lines.append(f"address add {address}/{length} dev {LINK}{' nodad' if address.version == 6 else ''}")
+            nodad = " nodad" if address.version == 6 else ""
+            bridged = cidr is not None and address in cidr and not routed
+            length = cidr.prefixlen if cidr is not None and bridged else address.max_prefixlen
+            lines.append(f"address add {address}/{length} dev {LINK}{nodad}")
             if cidr is not None:
-                lines.append(f"route add default via {fabric.gateway_of(cidr).ip} dev {LINK} onlink")
+                gateway = fabric.gateway_of(cidr).ip
+                lines.append(f"route add default via {gateway} dev {LINK} onlink")
+                if routed:
+                    here.append(f"address add {gateway}/{gateway.max_prefixlen} dev {port}{nodad}")
+            if routed:
+                here.append(f"route add {address}/{length} dev {port}")
         machine.ip(lines, network)
+        if here:
+            machine.ip(here)
 
 
 def netns_name(spec: PodNetwork) -> str:
@@ -154,5 +167,6 @@ def prepare_network(network: Namespaces) -> None:
             Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_dad").write_text("0")
         for limit in ("ipv4/icmp_ratelimit", "ipv6/icmp/ratelimit"):
             Path(f"/proc/sys/net/{limit}").write_text("0")
+        Path("/proc/sys/net/ipv4/ping_group_range").write_text("0 0")  # ping sockets, for root
 
     namespaces.within(Namespaces(network.net), write)

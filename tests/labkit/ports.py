@@ -47,7 +47,11 @@ class World(Protocol):
     def matrix(self, cells: Sequence[tuple[str, str]], *, timeout: float) -> list[Attempt]:
         """All (place, url) cells at once, answers in the same order."""
 
-    def hold(self, name: str, place: str, url: str, *, sport: int | None = None, timeout: float) -> Attempt: ...
+    def hold(
+        self, name: str, place: str, url: str, *, sport: int | None = None, timeout: float, pushed: bool = False
+    ) -> Attempt:
+        """pushed: after the first question the server goes on talking unasked, and nobody asks it again."""
+
     def held(self, name: str, *, timeout: float) -> Attempt:
         """Does the held connection still carry data (UDP: three datagrams)? outcome "open" when it does."""
 

@@ -166,7 +166,7 @@ def _node(name: str, field: Field, position: int) -> NodeSpec:
     default = default_node(name, position)
     if field.node.tag == NULL:
         return default
-    found = field.keys(("addresses", "podCIDRs", "labels", "annotations"))
+    found = field.keys(("addresses", "podCIDRs", "pods", "labels", "annotations"))
     return NodeSpec(
         name,
         _addresses(found["addresses"]) if "addresses" in found else default.addresses,
@@ -174,6 +174,7 @@ def _node(name: str, field: Field, position: int) -> NodeSpec:
         else default.pod_cidrs,
         fields.word_map(found["labels"]) if "labels" in found else {},
         fields.word_map(found["annotations"]) if "annotations" in found else {},
+        "pods" in found and found["pods"].choice("bridged", "routed") == "routed",
     )  # fmt: skip
 
 

@@ -145,7 +145,7 @@ def _probe(value: Field, context: Context) -> Args:
     found = value.keys(PROBE_KEYS, required=("from", "to"))
     args: Args = {
         "from": context.place(found["from"]),
-        "to": fields.url(found["to"]),
+        "to": fields.url(found["to"], fields.PROBED),
         "expect": _optional(found, "expect", lambda f: f.choice(*EXPECTATIONS), "open"),
         "backends": _optional(found, "backends", lambda f: fields.texts(f, "a list of names")),
         "distinct": _optional(found, "distinct", lambda f: f.integer(1, MAX_COUNT)),
@@ -171,6 +171,10 @@ def _check_probe(found: dict[str, Field], args: Args) -> None:
         for key in ("backends", "distinct", "source", "status", "contains"):
             if key in found:
                 raise found[key].fail(f"only an answer has one, and expect is {args['expect']}")
+    if args["to"].startswith("icmp://"):
+        for key in ("backends", "distinct", "source", "sport"):
+            if key in found:
+                raise found[key].fail("not for icmp://: the kernel answers, and says no more than that")
     if not args["to"].startswith("http://"):
         for key in ("status", "contains"):
             if key in found:
@@ -193,10 +197,14 @@ def _flow(found: dict[str, Field], context: Context, schemes: tuple[str, ...] = 
 
 
 def _hold(value: Field, context: Context) -> Args:
-    found = value.keys(("name", "from", "to", "sport"), required=("name", "from", "to"))
+    found = value.keys(("name", "from", "to", "sport", "pushed"), required=("name", "from", "to"))
     args = _flow(found, context)
+    args["sport"] = _optional(found, "sport", fields.port)
+    args["pushed"] = _optional(found, "pushed", Field.boolean, False)
+    if args["pushed"] and not args["to"].startswith("tcp://"):
+        raise found["pushed"].fail("only for tcp://")
     context.held.add(args["name"])
-    return {**args, "sport": _optional(found, "sport", fields.port)}
+    return args
 
 
 def _held(value: Field, context: Context) -> Args:
@@ -231,7 +239,7 @@ def _stream(value: Field, context: Context) -> Args:
 
 
 def _streamed(value: Field, context: Context) -> Args:
-    found = value.keys(("name", "failed", "longest_gap"), required=("name",))
+    found = value.keys(("name", "failed", "answered", "longest_gap"), required=("name",))
     name = found["name"].text("a name")
     if name not in context.streams:
         raise found["name"].fail(f"no stream {name!r} goes on here{did_you_mean(name, sorted(context.streams))}")
@@ -239,6 +247,7 @@ def _streamed(value: Field, context: Context) -> Args:
     return {
         "name": name,
         "failed": _optional(found, "failed", lambda f: f.integer(0, 10**9)),
+        "answered": _optional(found, "answered", lambda f: f.integer(0, 10**9)),
         "longest_gap": _optional(found, "longest_gap", fields.duration),
     }
 

@@ -106,7 +106,9 @@ def seen(tries: Sequence[Attempt], *, whole: bool = False) -> str:
 
 
 def hold(play: Play, args: Args) -> str:
-    attempt = play.world.hold(args["name"], args["from"], args["to"], sport=args["sport"], timeout=HOLD_TIMEOUT)
+    attempt = play.world.hold(
+        args["name"], args["from"], args["to"], sport=args["sport"], timeout=HOLD_TIMEOUT, pushed=args["pushed"]
+    )
     if attempt.outcome != "open" and not args["to"].startswith("udp://"):
         raise StepFailed(f"expected an answer; seen {attempt.outcome}")
     return seen([attempt])
@@ -147,6 +149,9 @@ def streamed(play: Play, args: Args) -> str:
         wrong.append("there was no attempt")
     if args["failed"] is not None and counts["failed"] > args["failed"]:
         wrong.append(f"expected at most {args['failed']} failed")
+    answered = counts["attempts"] - counts["failed"]
+    if args["answered"] is not None and answered > args["answered"]:
+        wrong.append(f"expected at most {args['answered']} answered")
     if args["longest_gap"] is not None and counts["longest_gap"] > args["longest_gap"]:
         wrong.append(f"expected no gap over {args['longest_gap']:g} s")
     if wrong:

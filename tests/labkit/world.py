@@ -137,9 +137,12 @@ class NamespaceWorld:
                                      cells=[(self._namespace(place), url) for place, url in cells])  # fmt: skip
         return [Attempt(**outcome) for outcome in outcomes]
 
-    def hold(self, name: str, place: str, url: str, *, sport: int | None = None, timeout: float) -> Attempt:
+    def hold(
+        self, name: str, place: str, url: str, *, sport: int | None = None, timeout: float, pushed: bool = False
+    ) -> Attempt:
         return Attempt(**self._prober.call("hold", timeout=timeout + _CALL, name=name, url=url, sport=sport,
-                                           namespace=self._namespace(place), timeout_each=timeout))  # fmt: skip
+                                           pushed=pushed, namespace=self._namespace(place),
+                                           timeout_each=timeout))  # fmt: skip
 
     def held(self, name: str, *, timeout: float) -> Attempt:
         return Attempt(**self._prober.call("held", timeout=timeout + _CALL, name=name, timeout_each=timeout))

@@ -1,4 +1,5 @@
-"""One flow from a namespace to a server: a TCP or HTTP connection, an SCTP association, or datagrams from one port.
+"""One flow from a namespace to a server: a TCP or HTTP connection, an SCTP association, datagrams from one port, echo
+requests.
 
 What became of it is told in the words of LAB: open, refused (a reset or an ICMP unreachable, at once), silent; and
 reset, for a flow that had been answered and was then cut.
@@ -13,6 +14,7 @@ import json
 import os
 import socket
 import ssl
+import struct
 import time
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -30,6 +32,7 @@ _UNREACHABLE: Final = frozenset(
 )
 _CUT: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ECONNABORTED, errno.EPIPE, errno.ENOTCONN})
 _LARGEST: Final = 65536
+_ECHO: Final = {4: (8, 0), 6: (128, 129)}  # ICMP: the type of a request and of its reply
 _PAUSE: Final = 0.02  # between looks at a socket for an error that the kernel does not wake us for
 
 _numbers = itertools.count(1)
@@ -53,9 +56,10 @@ class Target:
     @staticmethod
     def of(url: str) -> Target:
         parts = urlsplit(url)
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-        if parts.scheme not in (*sockets.KINDS, *_DEFAULT_PORTS) or not parts.hostname or not port:
-            raise ValueError(f"{url}: expected tcp|udp|sctp|http|https://ADDRESS:PORT")
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+        known = parts.scheme in (*sockets.KINDS, *_DEFAULT_PORTS)
+        if not known or not parts.hostname or bool(port) == (parts.scheme == "icmp"):
+            raise ValueError(f"{url}: expected tcp|udp|sctp|http|https://ADDRESS:PORT or icmp://ADDRESS")
         query = f"?{parts.query}" if parts.query else ""
         return Target(parts.scheme, parts.hostname, port, (parts.path or "/") + query)
 
@@ -63,9 +67,13 @@ class Target:
 class Flow:
     """Made by `Flow(...)`, connected by the first `ask`; every `ask` wants one more answer."""
 
-    def __init__(self, namespace: str, url: str, sport: int | None) -> None:
+    def __init__(self, namespace: str, url: str, sport: int | None, *, pushed: bool = False) -> None:
+        """pushed: only the first question is put; the server then talks unasked, and every later `ask` wants to hear
+        something that was said after it began.
+        """
         self.namespace = namespace
         self.target = Target.of(url)
+        self._pushed = pushed
         self._loop = asyncio.get_running_loop()
         self._answered = False
         self._connected = False
@@ -87,7 +95,7 @@ class Flow:
                 opened.setsockopt(level, option, 1)
             if sport is not None or target.protocol == "sctp":
                 opened.bind((source, sport or 0))
-            if sport is not None and target.protocol != "udp":
+            if sport is not None and target.protocol not in ("udp", "icmp"):
                 sockets.reset_on_close(opened)
         except OSError:
             opened.close()
@@ -140,12 +148,32 @@ class Flow:
             self._connected = True
         if self.target.scheme in _DEFAULT_PORTS:
             return await self._ask_http()
-        asked = f"lab {next(_numbers)}"
+        if self.target.scheme == "icmp":
+            return await self._ask_echo()
+        if self._pushed and self._answered:
+            return await self._listen(time.monotonic())
+        asked = f"lab {next(_numbers)}" + (sockets.PUSH if self._pushed else "")
         await self._send(asked.encode() + b"\n")
         while True:
             answer = _json(await self._line())
             if answer.get("echo", asked) == asked or self.target.protocol == "udp":
                 return _opened(answer)
+
+    async def _listen(self, since: float) -> Outcome:
+        """All processes of a lab have one clock."""
+        while True:
+            said = _json(await self._line())
+            if said.get("at", 0.0) >= since:
+                return _opened(said)
+
+    async def _ask_echo(self) -> Outcome:
+        request, reply = _ECHO[self.target.family]
+        number = next(_numbers) & 0xFFFF
+        await self._send(struct.pack("!BBHHH", request, 0, 0, 0, number) + b"lab")
+        while True:
+            kind, _, _, _, answered = struct.unpack("!BBHHH", (await self._loop.sock_recv(self._socket, _LARGEST))[:8])
+            if (kind, answered) == (reply, number):
+                return _opened({})
 
     async def _connect(self) -> None:
         """Looks for soft errors meanwhile. All machines of the lab share a CPU, so an ICMP error comes back while the
@@ -174,7 +202,7 @@ class Flow:
                 return await self._loop.sock_sendall(self._socket, data)
             except PermissionError:
                 # The firewall of our own machine: REJECT leaves its answer as the socket's next error, DROP nothing.
-                if self.target.protocol != "udp":
+                if self.target.protocol not in ("udp", "icmp"):
                     raise
                 await self._wait_for_error()
 

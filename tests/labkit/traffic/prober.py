@@ -60,7 +60,7 @@ class Prober:
         name = request["name"]
         if name in self._held:
             self._held.pop(name).cut()
-        flow = Flow(request["namespace"], request["url"], request["sport"])
+        flow = Flow(request["namespace"], request["url"], request["sport"], pushed=request["pushed"])
         outcome = await flow.ask(request["timeout_each"])
         if outcome["outcome"] == "open" or flow.target.protocol == "udp":
             self._held[name] = flow

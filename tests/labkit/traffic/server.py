@@ -2,6 +2,7 @@
 
 An answer is one line of JSON: the server's name, the port, and the source address and port it saw. TCP answers each
 line with one (SCTP and UDP too, each message), and HTTP where the first bytes are a request's; both on one port.
+Whoever asks for it (sockets.PUSH) is sent such lines again and again, with the time of each.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -18,6 +20,8 @@ _METHODS: Final = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS "
 _IP_PKTINFO: Final = 8
 _LONGEST_DATAGRAM: Final = 65536
 _BACKLOG: Final = 1024
+_PUSH_EVERY: Final = 0.05
+_PUSH_ENOUGH: Final = 65536  # bytes that wait to be sent
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Connection(asyncio.Protocol):
         self._port = port
         self._buffer = b""
         self._http = False
+        self._push: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -56,6 +61,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._owner.connections.discard(self)
+        if self._push is not None:
+            self._push.cancel()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -67,6 +74,14 @@ class Connection(asyncio.Protocol):
                 self._answer_http(asked)
             else:
                 self._transport.write(self._owner.answer(self._protocol, self._port, self._peer, asked.strip()))
+                if asked.strip().endswith(sockets.PUSH.encode()):
+                    self._push_on()
+
+    def _push_on(self) -> None:
+        said = {"name": self._owner.name, "source": self._peer[0], "source_port": self._peer[1], "at": time.monotonic()}
+        if self._transport.get_write_buffer_size() < _PUSH_ENOUGH:
+            self._transport.write(json.dumps(said).encode() + b"\n")
+        self._push = asyncio.get_running_loop().call_later(_PUSH_EVERY, self._push_on)
 
     def _answer_http(self, request: bytes) -> None:
         body = self._owner.answer("http", self._port, self._peer, b"")

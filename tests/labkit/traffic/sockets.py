@@ -15,7 +15,9 @@ KINDS: Final = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
     "sctp": (socket.SOCK_STREAM, 132),
+    "icmp": (socket.SOCK_DGRAM, socket.IPPROTO_ICMP),  # the kernel's own ping sockets: identifier and checksum are its
 }
+PUSH: Final = " push"  # the end of a question after which the server goes on talking unasked
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER with no time to linger
@@ -39,6 +41,8 @@ def visiting(namespace: str) -> Iterator[None]:
 
 def open_socket(protocol: str, family: int) -> socket.socket:
     kind, number = KINDS[protocol]
+    if protocol == "icmp" and family == 6:
+        number = socket.IPPROTO_ICMPV6
     opened = socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, kind, number)
     opened.setblocking(False)
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

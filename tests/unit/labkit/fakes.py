@@ -72,7 +72,10 @@ class FakeWorld:
         self.calls.append(("matrix", tuple(cells)))
         return [self.cell(place, url, self.clock.now()) for place, url in cells]
 
-    def hold(self, name: str, place: str, url: str, *, sport: int | None = None, timeout: float) -> Attempt:
+    def hold(
+        self, name: str, place: str, url: str, *, sport: int | None = None, timeout: float, pushed: bool = False
+    ) -> Attempt:
+        self.calls.append(("hold", name, pushed))
         return self.attempt(place, url, timeout=timeout, sport=sport)
 
     def held(self, name: str, *, timeout: float) -> Attempt:

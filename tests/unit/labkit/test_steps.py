@@ -182,6 +182,12 @@ def test_held_asks_once_unless_within_is_given() -> None:
         perform(world, HOLD % "tcp", "held: {name: c, backend: web-2}")
 
 
+def test_a_hold_may_ask_to_be_talked_to() -> None:
+    world = a_world()
+    perform(world, HOLD % "tcp", "hold: {name: d, from: node/n1, to: 'tcp://10.96.0.10:80', pushed: true}")
+    assert [call for call in world.calls if call[0] == "hold"] == [("hold", "c", False), ("hold", "d", True)]
+
+
 def test_streamed() -> None:
     stream = "stream: {name: s, from: node/n1, to: 'tcp://10.96.0.10:80'}"
     world = a_world()
@@ -193,6 +199,9 @@ def test_streamed() -> None:
     world.counts = {"attempts": 9, "failed": 2, "longest_gap": 0.02}
     with pytest.raises(StepFailed, match="expected at most 0 failed"):
         perform(world, stream, "streamed: {name: s, failed: 0}")
+    perform(world, stream, "streamed: {name: s, answered: 7}")
+    with pytest.raises(StepFailed, match="expected at most 6 answered; seen 9 attempts, 2 failed"):
+        perform(world, stream, "streamed: {name: s, answered: 6}")
     world.counts = {"attempts": 0, "failed": 0, "longest_gap": 0}
     with pytest.raises(StepFailed, match="there was no attempt"):
         perform(world, stream, "streamed: {name: s}")
