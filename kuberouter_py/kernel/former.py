@@ -25,7 +25,7 @@ class FormerValues:
     """A small mapping of what we hold, on disk before the first write to the kernel. Not locked: its owner is."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._values: dict[str, Former] | None = None
 
     def __contains__(self, key: str) -> bool:
@@ -54,25 +54,25 @@ class FormerValues:
     def _load(self) -> dict[str, Former]:
         if self._values is None:
             try:
-                found = json.loads(self._path.read_bytes())
+                found = json.loads(self.path.read_bytes())
                 self._values = {str(key): Former(str(before), str(ours)) for key, (before, ours) in found.items()}
             except FileNotFoundError:
                 self._values = {}
             except OSError as error:
-                raise EdgeError(f"{self._path}: {error.strerror}") from error
+                raise EdgeError(f"{self.path}: {error.strerror}") from error
             except (ValueError, TypeError, AttributeError):
                 self._values = {}  # not ours, or broken: it can tell nothing, and what we write next replaces it
         return self._values
 
     def _store(self, values: dict[str, Former]) -> None:
-        scratch = self._path.with_name(f".{self._path.name}.{os.getpid()}")
+        scratch = self.path.with_name(f".{self.path.name}.{os.getpid()}")
         try:
             if values:
-                self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                self.path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
                 scratch.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n")
-                scratch.replace(self._path)
+                scratch.replace(self.path)
             else:
-                self._path.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
         except OSError as error:
-            raise EdgeError(f"{self._path}: {error.strerror}") from error
+            raise EdgeError(f"{self.path}: {error.strerror}") from error
         self._values = values

@@ -1,5 +1,6 @@
 """Owns the sysctls that we hold: their values in /proc/sys, and what they were before us, to be given back.
 
+Controllers may hold the same one, each for itself: it is given back by the last of them, as it was before the first.
 Which ones should have which value is the controllers' business, also rules such as "at least 2": `before_us` tells them
 what to start from. Keys are paths below /proc/sys ("net/ipv4/conf/eth0.100/rp_filter"), so that a dot in a link's name
 is no question.
@@ -26,7 +27,7 @@ class Sysctls:
 
     Ours is every key that was ever applied and not removed, also where the value was right already; it stands in a file
     below /run before the kernel is written. Removing a key gives its former value back, unless somebody else has
-    changed it since.
+    changed it since, or another controller holds it at the same value: that one is told what to give back.
     """
 
     name = "sysctls"
@@ -34,6 +35,7 @@ class Sysctls:
     def __init__(self, owner: str = "services", run_dir: Path = Path(names.RUN_DIR), root: Path = PROC_SYS) -> None:
         """owner: the controller; each has a file of its own, "sysctls-OWNER.json"."""
         self._root = root
+        self._run_dir = run_dir
         self._former = FormerValues(run_dir / f"sysctls-{owner}.json")
         self._lock = threading.Lock()
         self._watched: frozenset[str] = frozenset()
@@ -110,7 +112,7 @@ class Sysctls:
             current = self.current(key)
             reason = None
             if former is not None and current == former.ours and former.before not in ("", current):
-                reason = self._write(key, former.before)
+                reason = self._return(key, former)
             if reason is None:
                 gone.add(key)
             else:
@@ -120,6 +122,27 @@ class Sysctls:
         except EdgeError as error:
             refused.update(dict.fromkeys(gone, Refused(str(error))))
         return refused
+
+    def _return(self, key: str, former: Former) -> Refused | None:
+        try:
+            if self._handed_over(key, former):
+                return None
+        except EdgeError as error:
+            return Refused(f"not given back, who else holds it is not known: {error}")
+        return self._write(key, former.before)
+
+    def _handed_over(self, key: str, former: Former) -> bool:
+        """Whether another controller holds it too, which then knows the value from before us both. That other one does
+        not write at this moment: who is switched off cleans up before the others begin. Raises EdgeError.
+        """
+        for path in sorted(self._run_dir.glob("sysctls-*.json")):
+            other = FormerValues(path)
+            held = other.get(key) if path != self._former.path else None
+            if held is not None and held.ours == former.ours:
+                if held.before == former.ours:
+                    other.update({key: Former(former.before, held.ours)})
+                return True
+        return False
 
     def _write(self, key: str, value: str) -> Refused | None:
         try:

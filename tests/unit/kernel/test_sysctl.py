@@ -43,6 +43,33 @@ def test_the_former_value_is_on_disk_and_stays_the_first(sysctls: Sysctls, root:
     assert sysctls.before_us(KEY) is None
 
 
+@pytest.mark.parametrize("first_off", ["services", "firewall"])
+def test_what_two_controllers_hold_is_given_back_by_the_last_of_them(
+    root: Path, tmp_path: Path, first_off: str
+) -> None:
+    services = Sysctls("services", tmp_path / "run", root)
+    firewall = Sysctls("firewall", tmp_path / "run", root)
+    assert services.apply(Plan(add={KEY: "2"})) == {}
+    assert firewall.apply(Plan(add={KEY: "2"})) == {}
+    first, last = (services, firewall) if first_off == "services" else (firewall, services)
+    assert first.apply(Plan(remove={KEY: "2"})) == {}
+    assert services.current(KEY) == "2"
+    assert KEY not in first.read().ours
+    assert last.read().ours == {KEY: "2"}
+    assert last.before_us(KEY) == "1"
+    assert last.apply(Plan(remove={KEY: "2"})) == {}
+    assert services.current(KEY) == "1"
+
+
+def test_what_cannot_be_handed_over_is_not_given_back_either(root: Path, tmp_path: Path) -> None:
+    services = Sysctls("services", tmp_path / "run", root)
+    assert services.apply(Plan(add={KEY: "2"})) == {}
+    (tmp_path / "run/sysctls-firewall.json").mkdir()
+    assert "sysctls-firewall.json" in services.apply(Plan(remove={KEY: "2"}))[KEY].reason
+    assert services.current(KEY) == "2"
+    assert KEY in services.read().ours
+
+
 def test_what_is_only_wanted_reads_as_foreign(sysctls: Sysctls) -> None:
     sysctls.expect({KEY: "2", "net/ipv4/none": "1"})
     actual = sysctls.read()
