@@ -2,7 +2,8 @@
 
 edges.py   the kernel tables of a controller, in the order in which they grow
 source.py  where the cluster is read from: an API server or a folder of manifests
-running.py the running agent: threads, signals, what it tells of itself
+running.py the running agent: threads, signals, which controllers; each of them is a part (part.py): services_part.py
+telling.py what it tells of itself; counting.py what IPVS counted, explaining.py the answers of `explain`
 once.py    what runs once and ends: cleanup, plan
 takeover.py  moving this node over from another Service proxy, once; beside.py the same for the running agent;
            others.py what both look at; carrying.py what of its configuration goes on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -137,6 +137,10 @@ class ServicesEdges:
         if self.missing_modules:
             said["kernel modules not loaded"] = "; ".join(self.missing_modules.values())
         return said
+
+    def problems(self) -> Iterator[str]:
+        if self.chains.rules_in_both:
+            yield "both flavours of iptables hold rules of other programs; both apply"
 
     def _connection_table(self) -> str:
         bits = command.module_parameter("ip_vs", "conn_tab_bits")

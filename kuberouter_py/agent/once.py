@@ -29,12 +29,12 @@ def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
     configure(config.log_format, config.v)
     outcome = looking_controller(config, ServicesEdges(config, load_modules=False), Cache()).cleanup()
-    log_cleanup(outcome)
+    log_cleanup("services", outcome)
     forget()
     return 1 if outcome.left_over else 0
 
 
-def log_cleanup(outcome: Outcome) -> None:
+def log_cleanup(controller: str, outcome: Outcome) -> None:
     """What it removed, and what it could not."""
     for table, reason in outcome.unread.items():
         if table in outcome.lacking:
@@ -44,7 +44,7 @@ def log_cleanup(outcome: Outcome) -> None:
     for (table, key), refused in outcome.refused.items():
         log.error("not removed", what=notation.key_text(table, key), table=table, reason=refused.reason)
     removed = {table.replace(" ", "_"): counts.removed for table, counts in outcome.tables.items() if counts.removed}
-    log.info("cleaned up", failures=outcome.left_over, **removed)
+    log.info("cleaned up", controller=controller, failures=outcome.left_over, **removed)
 
 
 class Planned(NamedTuple):

@@ -30,8 +30,13 @@ def node_name(config: Config) -> str:
     return config.hostname_override or socket.gethostname().lower()
 
 
-# Only what a running controller reads is watched. All Nodes: an external address that one of them has is not bound.
+# All Nodes: an external address that one of them has is not bound.
 KINDS_OF_SERVICES: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS, POD_METADATA)
+
+
+def kinds_of(config: Config) -> tuple[Kind, ...]:
+    """Only what a running controller reads is watched."""
+    return KINDS_OF_SERVICES if config.run_service_proxy else ()
 
 
 class Source:

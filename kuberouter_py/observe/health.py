@@ -47,11 +47,6 @@ class Health:
 
         return beat
 
-    def dismiss(self, loop: str) -> None:
-        """The loop has ended, as it should."""
-        with self._lock:
-            self._loops.pop(loop, None)
-
     def wait_for(self, *things: str) -> None:
         """Not ready until each of these was reported with `reached`."""
         with self._lock:

@@ -1,85 +1,185 @@
-"""What the agent makes of bells and of a controller that is switched off; its parts are tested elsewhere."""
+"""How the agent starts, waits for and stops its controllers; the parts themselves are tested beside it."""
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-import msgspec
 import pytest
 
 from kuberouter_py.agent import running
-from kuberouter_py.agent.running import Agent
-from kuberouter_py.agent.telling import FIRST_SYNC
+from kuberouter_py.agent.part import Start
+from kuberouter_py.agent.running import ANEW, Agent
+from kuberouter_py.agent.telling import first_sync
+from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Outcome
-from kuberouter_py.controllers.services.sight import NODE
-from kuberouter_py.model.cluster import Node, ObjectKey
-from kuberouter_py.observe.health import TURN, Health
-from kuberouter_py.watchers.cache import Cache
-from tests.fakes.objects import NODE_NAME, node
+from kuberouter_py.model.report import SyncReport
+from kuberouter_py.observe.health import Health
+
+DIRTY, CLEAN = Outcome(unread={"iptables": "lock"}), Outcome(unread={"x": "no"}, lacking=frozenset({"x"}))
 
 
-def bare(**parts: Any) -> Any:
-    """An Agent with just these of its parts."""
+class FakePart:
+    """Writes down what happens to it. on_serve: what its loop does at once."""
+
+    def __init__(self, name: str, journal: list[str], *, wanted: bool = True, left: int = 0) -> None:
+        self.name = name
+        self.wanted = wanted
+        self.journal = journal
+        self.left = left  # attempts to stand by that leave something behind
+        self.begins = True
+        self.on_serve: Callable[[], None] = lambda: None
+        self.cleaned: Callable[[], None] = lambda: None
+
+    def stand_by(self) -> Outcome:
+        self.journal.append(f"{self.name} cleans")
+        if self.left:
+            self.left -= 1
+            return DIRTY
+        self.cleaned()
+        return CLEAN
+
+    def subscribe(self) -> None:
+        self.journal.append(f"{self.name} subscribes")
+
+    def serve(self, start: Start) -> bool:
+        self.journal.append(f"{self.name} serves")
+        if self.begins:
+            start(self.name, self.on_serve, first_sync=True)
+        return self.begins
+
+    def stop(self) -> None:
+        self.journal.append(f"{self.name} stops")
+
+    def close(self) -> None:
+        self.journal.append(f"{self.name} closes")
+
+
+class FakeSource:
+    name = "a cluster"
+
+    def __init__(self, journal: list[str], synced: bool = True) -> None:
+        self.journal = journal
+        self.synced = synced
+
+    def start(self) -> None:
+        self.journal.append("source starts")
+
+    def stop(self) -> None:
+        self.journal.append("source stops")
+
+    def wait_synced(self, _timeout: float) -> bool:
+        return self.synced
+
+    def unsynced(self) -> list[str]:
+        return ["Pod"]
+
+    def errors(self) -> dict[str, str]:
+        return {"Pod": "forbidden"}
+
+
+@pytest.fixture(autouse=True)
+def collecting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What an agent does to the collector ends with the test; and nobody waits."""
+    monkeypatch.setattr(running, "RETRY_FIRST", 0.0)
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def an_agent(journal: list[str], *parts: FakePart, config: Config | None = None, synced: bool = True) -> Any:
     agent: Any = object.__new__(Agent)
-    vars(agent).update({f"_{name}": part for name, part in parts.items()})
+    health = Health(lambda: 0.0)
+    health.wait_for(*(first_sync(part.name) for part in parts))
+
+    def reported(report: SyncReport, _notes: object) -> None:
+        journal.append(f"{report.controller} told")
+
+    agent._config = config or Config()
+    agent._node = "n1"
+    agent._ended = threading.Event()
+    agent._died = ""
+    agent._threads = []
+    agent._outstanding = set()
+    agent._source = FakeSource(journal, synced)
+    agent._telling = SimpleNamespace(health=health, start=lambda: None, stop=lambda: None, reported=reported)
+    agent._parts = parts
     return agent
 
 
-class FakeRunner:
-    def __init__(self) -> None:
-        self.rung: list[object] = []
-
-    def ring(self, keys: Iterable[object]) -> None:
-        self.rung += keys
-
-
-def test_of_other_nodes_only_addresses_ring() -> None:
-    cache, runner, told = Cache(), FakeRunner(), list[Node | None]()
-    agent = bare(
-        node=NODE_NAME,
-        elsewhere={},
-        source=SimpleNamespace(cache=cache),
-        runner=runner,
-        telling=SimpleNamespace(node=told.append),
-    )
-    other = msgspec.structs.replace(node("192.168.0.2"), key=ObjectKey("", "n2"))
-
-    def hear(one: Node) -> int:
-        runner.rung.clear()
-        agent._ring_node(cache.put("Node", one.key, one))
-        return runner.rung.count(NODE)
-
-    assert hear(node("192.168.0.1")) == 1
-    assert hear(other) == 1
-    assert hear(msgspec.structs.replace(other, taints=("node.kubernetes.io/not-ready",))) == 0
-    assert hear(msgspec.structs.replace(other, internal_ips=())) == 1
-    assert hear(msgspec.structs.replace(node("192.168.0.1"), taints=("x",))) == 1
-    runner.rung.clear()
-    agent._ring_node(cache.delete("Node", other.key))
-    assert runner.rung == []
-    assert [one.key.name for one in told if one] == [NODE_NAME, NODE_NAME]
+def test_what_is_off_cleans_up_before_anything_is_heard_or_served() -> None:
+    journal: list[str] = []
+    off, first, second = FakePart("off", journal, wanted=False), FakePart("a", journal), FakePart("b", journal)
+    agent = an_agent(journal, first, off, second)
+    second.on_serve = agent.stop
+    assert agent.run() == 0
+    assert journal[:6] == ["off cleans", "a subscribes", "b subscribes", "source starts", "a serves", "b serves"]
+    assert sorted(journal[6:9]) == ["a stops", "b stops", "off stops"]
+    assert journal[9] == "source stops"
+    assert sorted(journal[10:]) == ["a closes", "b closes", "off closes"]
+    assert agent._telling.health.missing() == ["waiting for a's first sync", "waiting for b's first sync"]
 
 
-def test_a_proxy_that_is_switched_off_cleans_until_nothing_is_left_and_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "RETRY_FIRST", 0.0)
-    now = [0.0]
-    health = Health(lambda: now[0])
-    health.expect("services")
-    health.wait_for(FIRST_SYNC)
-    outcomes = [Outcome(unread={"iptables": "lock"}), Outcome(unread={"x": "no"}, lacking=frozenset({"x"}))]
-    ended = threading.Event()
-    agent = bare(ended=ended, telling=SimpleNamespace(health=health))
+def test_what_cannot_be_removed_at_once_holds_nobody_up_and_is_tried_until_it_is_gone() -> None:
+    journal: list[str] = []
+    off, on = FakePart("off", journal, wanted=False, left=3), FakePart("on", journal)
+    agent = an_agent(journal, off, on)
+    off.cleaned = agent.stop
+    assert agent.run() == 0
+    assert journal.count("off cleans") == 4
+    assert "on serves" in journal
+    assert agent._telling.health.missing() == ["waiting for on's first sync"]
 
-    def cleanup() -> Outcome:
-        if len(outcomes) == 1:
-            ended.set()  # so that it does not wait for the end for ever
-        return outcomes.pop(0)
 
-    agent._controller = SimpleNamespace(cleanup=cleanup)
-    assert agent._stand_by() == 0
-    assert outcomes == []
-    now[0] = 10 * TURN
-    assert (health.livez().status, health.readyz().status) == (200, 200)
+def test_with_every_controller_off_no_cluster_is_asked_and_the_agent_lives_and_is_ready() -> None:
+    journal: list[str] = []
+    parts = [FakePart("a", journal, wanted=False), FakePart("b", journal, wanted=False, left=1)]
+    agent = an_agent(journal, *parts)
+    parts[1].cleaned = agent.stop
+    assert agent.run() == 0
+    assert "source starts" not in journal
+    assert agent._telling.health.readyz().status == 200
+
+
+def test_a_part_that_waited_begins_the_agent_anew() -> None:
+    journal: list[str] = []
+    part = FakePart("services", journal)
+    part.begins = False
+    assert an_agent(journal, part).run() == ANEW
+
+
+def test_first_lists_that_do_not_come_end_it_and_nothing_was_served() -> None:
+    journal: list[str] = []
+    agent = an_agent(journal, FakePart("a", journal), config=Config(cache_sync_timeout=-1.0), synced=False)
+    assert agent.run() == 1
+    assert "a serves" not in journal
+
+
+def test_a_loop_that_dies_ends_the_agent() -> None:
+    def die() -> None:
+        raise ValueError("boom")
+
+    journal: list[str] = []
+    part = FakePart("a", journal)
+    part.on_serve = die
+    agent = an_agent(journal, part)
+    assert agent.run() == 1
+    assert agent._died == "the loop a died: ValueError: boom"
+    assert journal[-1] == "a closes"
+
+
+def test_garbage_is_collected_again_once_every_controller_has_done_its_first_sync() -> None:
+    journal: list[str] = []
+    agent = an_agent(journal)
+    gc.disable()
+    for name in ("a", "b"):
+        agent._start(name, lambda: None, first_sync=True)
+    told = []
+    for name, full in (("a", True), ("b", False), ("a", True), ("b", True)):
+        agent._reported(SyncReport(name, 0.0, 0.1, full, 1), ())
+        told.append((gc.isenabled(), gc.get_freeze_count() > 0))
+    assert told == [(False, False)] * 3 + [(True, True)]
+    assert journal == ["a told", "b told", "a told", "b told"]
