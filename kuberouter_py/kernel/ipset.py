@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from errno import EEXIST, EINVAL, ENOENT, EOPNOTSUPP
-from itertools import repeat
 
 from kuberouter_py.kernel import ipset_codec as codec
 from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
-from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
+from kuberouter_py.model.kernel import IpSet, MemberValue, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
 from kuberouter_py.model.notation import entry_text, set_text
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Unavailable
 
 _MEMBERS_A_PART = 2000  # to sort out in memory: some 5 ms
-_Marked = tuple[SetEntry, int | None]  # a member and its mark
+_Held = tuple[SetEntry, MemberValue]  # a member and what it holds
 _NO_MEMBER = (KeyError, IndexError, ValueError, OverflowError, struct.error)  # what packing says of nonsense
 
 
@@ -89,7 +88,7 @@ class Sets:
         refused = self._destroy(spare) or self._create_new(spare, wanted)
         if refused is not None:
             return refused
-        members = {SetMember(spare, entry): mark for entry, mark in entries_of(self._batch, present)}
+        members = {SetMember(spare, entry): held for entry, held in entries_of(self._batch, present)}
         lost = _write(self._batch, codec.ADD, members)
         number = self._one(codec.swap(spare, name))
         left = self._destroy(spare)
@@ -129,12 +128,17 @@ class Sets:
 
 
 class Members:
-    """ports.Table[SetMember, int | None]: the members of all sets of one prefix, and the marks that some hold."""
+    """ports.Table[SetMember, MemberValue]: the members of all sets of one prefix, and what some of them hold.
+
+    What the kernel counts for a member of a set with counters is no part of it: see `counters`.
+    """
 
     name = "set members"
 
-    def __init__(self, prefix: str = SET_PREFIX) -> None:
+    def __init__(self, prefix: str = SET_PREFIX, counting: Collection[str] = ()) -> None:
+        """counting: the sets with counters, where each new member has to begin at zero."""
         self._prefix = _checked(prefix)
+        self._counting = frozenset(counting)
         self._batch = Batch(NETLINK_NETFILTER)
         self._listing = Batch(NETLINK_NETFILTER)  # of parts(), whose dump goes on while the other one writes
 
@@ -143,15 +147,15 @@ class Members:
         """Netlink messages sent since the start."""
         return self._batch.sent + self._listing.sent
 
-    def read(self) -> Actual[SetMember, int | None]:
+    def read(self) -> Actual[SetMember, MemberValue]:
         """One dump a set. Raises Unavailable without ip_set, Busy."""
-        found: dict[SetMember, int | None] = {}
+        found: dict[SetMember, MemberValue] = {}
         for header in list(headers(self._batch, self._prefix)):
             name = header.name
-            found.update({SetMember(name, entry): mark for entry, mark in entries_of(self._batch, header)})
+            found.update({SetMember(name, entry): held for entry, held in entries_of(self._batch, header)})
         return Actual(found)
 
-    def parts(self, known: Sequence[SetMember]) -> Iterator[Part[SetMember, int | None]]:
+    def parts(self, known: Sequence[SetMember]) -> Iterator[Part[SetMember, MemberValue]]:
         """One set after the other, a few hundred members at a time. See SlicedTable."""
         missing: dict[str, set[SetMember]] = {}
         for first in range(0, len(known), _MEMBERS_A_PART):
@@ -161,7 +165,7 @@ class Members:
         for header in list(headers(self._batch, self._prefix)):
             name, unseen = header.name, missing.get(header.name, set())
             for page in _pages(self._listing, header):
-                found = {SetMember(name, entry): mark for entry, mark in page}
+                found = {SetMember(name, entry): held for entry, held in page}
                 unseen.difference_update(found)
                 yield Part(found)
         for unseen in missing.values():
@@ -177,28 +181,40 @@ class Members:
     def mark_of(self, member: SetMember) -> int | None:
         """What a member of a set with marks holds: the whole set is listed, the kernel has no question for it."""
         header = next((each for each in headers(self._batch, member.set) if each.name == member.set), None)
-        return dict(entries_of(self._batch, header)).get(member.entry) if header else None
+        held = dict(entries_of(self._batch, header)).get(member.entry) if header else None
+        return held if isinstance(held, int) else None
 
     def entries(self, name: str) -> list[SetEntry]:
         """Of one set; none where the set is missing. Raises Unavailable, Busy."""
         header = next((each for each in headers(self._batch, name) if each.name == name), None)
         return [] if header is None else [entry for entry, _ in entries_of(self._batch, header)]
 
-    def apply(self, plan: Plan[SetMember, int | None]) -> dict[SetMember, Refused]:
+    def counters(self, names: Iterable[str]) -> dict[SetMember, tuple[int, int]]:
+        """Packets and bytes that each member of these sets has matched, so far as rules count there. Raises
+        Unavailable, Busy.
+        """
+        found: dict[SetMember, tuple[int, int]] = {}
+        for name in names:
+            for payload in _listing(self._batch, name):
+                found.update({SetMember(name, entry): each for entry, each in codec.parse_counters(payload)})
+        return found
+
+    def apply(self, plan: Plan[SetMember, MemberValue]) -> dict[SetMember, Refused]:
         """Adds and changes, then removes. What found its set full is tried once more when the removed ones have made
         room.
         """
-        wanted = {**plan.add, **{member: mark for member, (_, mark) in plan.change.items()}}
+        wanted = {**plan.add, **{member: held for member, (_, held) in plan.change.items()}}
         refused = {
             member: Refused(f"set {member.set} does not start with {self._prefix}: not ours to write")
             for member in (*wanted, *plan.remove)
             if not member.set.startswith(self._prefix)
         }
-        good = {member: mark for member, mark in wanted.items() if member not in refused} if refused else wanted
-        not_added = _write(self._batch, codec.ADD, good)
+        good = {member: held for member, held in wanted.items() if member not in refused} if refused else wanted
+        not_added = _write(self._batch, codec.ADD, good, self._counting)
         not_removed = _write(self._batch, codec.DEL, {one: None for one in plan.remove if one not in refused})
         if not_added and plan.remove:
-            not_added = _write(self._batch, codec.ADD, {member: wanted[member] for member in not_added})
+            again = {member: wanted[member] for member in not_added}
+            not_added = _write(self._batch, codec.ADD, again, self._counting)
         return refused | not_added | not_removed
 
     def close(self) -> None:
@@ -225,7 +241,7 @@ def headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
         answers = batch.dump(codec.list_headers())
     except NetlinkError as error:
         if error.errno in (EINVAL, EOPNOTSUPP):
-            raise Unavailable("this kernel offers no ipset; on the host, try: modprobe ip_set") from error
+            raise _no_ipset() from error
         raise
     for payload in answers:
         header = codec.parse_header(payload)
@@ -233,74 +249,85 @@ def headers(batch: Batch, prefix: str) -> Iterator[codec.Header]:
             yield header
 
 
-def entries_of(batch: Batch, header: codec.Header) -> Iterator[_Marked]:
-    """With their marks. None for a set that went away since its header was read."""
+def _no_ipset() -> Unavailable:
+    return Unavailable("this kernel offers no ipset; on the host, try: modprobe ip_set")
+
+
+def entries_of(batch: Batch, header: codec.Header) -> Iterator[_Held]:
+    """With what they hold. None for a set that went away since its header was read."""
+    for payload in _listing(batch, header.name):
+        yield from codec.parse_members(payload, header)
+
+
+def _listing(batch: Batch, name: str) -> Iterable[memoryview]:
     try:
-        answers = batch.dump(codec.list_members(header.name))
+        return batch.dump(codec.list_members(name))
     except NetlinkError as error:
+        if error.errno in (EINVAL, EOPNOTSUPP):
+            raise _no_ipset() from error
         if error.errno != ENOENT:
             raise
-        return
-    for payload in answers:
-        yield from _parse(payload, header)
+        return ()
 
 
-def _parse(payload: memoryview, header: codec.Header) -> Iterator[_Marked]:
-    if "skbinfo" in header.options:
-        return codec.parse_marked_members(payload)
-    return zip(codec.parse_members(payload, header), repeat(None), strict=False)
-
-
-def _pages(batch: Batch, header: codec.Header) -> Iterator[list[_Marked]]:
+def _pages(batch: Batch, header: codec.Header) -> Iterator[list[_Held]]:
     """The same a datagram at a time."""
     try:
         for answers in batch.pages(codec.list_members(header.name)):
-            yield [pair for payload in answers for pair in _parse(payload, header)]
+            yield [pair for payload in answers for pair in codec.parse_members(payload, header)]
     except NetlinkError as error:
         if error.errno != ENOENT:
             raise
 
 
-def _write(batch: Batch, command: int, members: Mapping[SetMember, int | None]) -> dict[SetMember, Refused]:
+def _write(
+    batch: Batch, command: int, members: Mapping[SetMember, MemberValue], counting: Collection[str] = ()
+) -> dict[SetMember, Refused]:
     """Many entries a message. Where the kernel stopped at one, those after it follow one by one."""
-    by_set: dict[str, list[_Marked]] = {}
-    for (name, entry), mark in members.items():
-        by_set.setdefault(name, []).append((entry, mark))
+    by_set: dict[str, list[_Held]] = {}
+    for (name, entry), held in members.items():
+        by_set.setdefault(name, []).append((entry, held))
     refused: dict[SetMember, Refused] = {}
-    rest: dict[SetMember, int | None] = {}
-    pieces: list[tuple[str, Sequence[_Marked]]] = []
+    rest: dict[SetMember, MemberValue] = {}
+    pieces: list[tuple[str, Sequence[_Held]]] = []
     messages: list[bytes] = []
     for name, piece in _pieces(by_set):
         try:
-            messages.append(codec.members(command, name, dict(piece)))
+            messages.append(codec.members(command, name, dict(piece), from_zero=name in counting))
             pieces.append((name, piece))
         except _NO_MEMBER:
-            rest.update({SetMember(name, entry): mark for entry, mark in piece})
+            rest.update({SetMember(name, entry): held for entry, held in piece})
     details: dict[int, bytes] = {}
     for index, number in batch.send(messages, details).items():
         name, piece = pieces[index]
         line = codec.refused_line(details.get(index, b""))
-        stopped = piece[line - 1 : line] if line else piece  # the whole message: the set is missing
+        # Without a line the whole message is refused: the set is missing, or one member holds what its set cannot hold.
+        stopped = piece[line - 1 : line] if line else piece if number == ENOENT else []
         for entry, _ in stopped:
             _refuse(refused, command, SetMember(name, entry), number)
-        rest.update({SetMember(name, entry): mark for entry, mark in piece[line:]} if line else {})
-    _write_singly(batch, command, rest, refused)
+        after = line if line or number != ENOENT else len(piece)
+        rest.update({SetMember(name, entry): held for entry, held in piece[after:]})
+    _write_singly(batch, command, rest, refused, counting)
     return refused
 
 
-def _pieces(by_set: Mapping[str, Sequence[_Marked]]) -> Iterator[tuple[str, Sequence[_Marked]]]:
+def _pieces(by_set: Mapping[str, Sequence[_Held]]) -> Iterator[tuple[str, Sequence[_Held]]]:
     for name, entries in by_set.items():
         for start in range(0, len(entries), codec.ENTRIES_A_MESSAGE):
             yield name, entries[start : start + codec.ENTRIES_A_MESSAGE]
 
 
 def _write_singly(
-    batch: Batch, command: int, members: Mapping[SetMember, int | None], refused: dict[SetMember, Refused]
+    batch: Batch,
+    command: int,
+    members: Mapping[SetMember, MemberValue],
+    refused: dict[SetMember, Refused],
+    counting: Collection[str],
 ) -> None:
     messages, sent = [], []
-    for member, mark in members.items():
+    for member, held in members.items():
         try:
-            messages.append(codec.member(command, *member, mark))
+            messages.append(codec.member(command, *member, held, from_zero=member.set in counting))
             sent.append(member)
         except _NO_MEMBER:
             refused[member] = Refused(f"{member.set}: no member of an ipset: {member.entry}")
@@ -309,6 +336,8 @@ def _write_singly(
 
 
 def _refuse(refused: dict[SetMember, Refused], command: int, member: SetMember, number: int) -> None:
+    if number == codec.ERR_EXIST and command == codec.ADD:
+        return  # where members are added from zero: it is there, and goes on counting
     if number == ENOENT:
         if command == codec.ADD:
             refused[member] = Refused(f"set {member.set} is missing")

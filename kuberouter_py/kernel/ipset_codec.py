@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from kuberouter_py.kernel import netlink
-from kuberouter_py.model.kernel import IpSet, SetEntry
+from kuberouter_py.model.kernel import NOMATCH, IpSet, MemberValue, SetEntry
 
 CREATE, DESTROY, SWAP, LIST, ADD, DEL, TEST, TYPE = 2, 3, 6, 7, 9, 10, 11, 13
 _SUBSYSTEM = 6 << 8  # NFNL_SUBSYS_IPSET
@@ -23,17 +23,18 @@ _PROTOCOL_VERSION = 6  # every kernel takes 6; 7 (Linux 4.20) adds nothing that 
 _PROTOCOL, _NAME, _TYPE, _REVISION, _FAMILY, _FLAGS, _DATA, _ADT, _LINE, _REVISION_MIN = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
 _NAME2 = 3
 _MAXELEM, _HEADER_TIMEOUT, _CADT_FLAGS, _HEADER_NETMASK, _MARKMASK, _BITMASK = 19, 6, 8, 20, 11, 12
-_IP, _CIDR, _PORT, _ENTRY_PROTOCOL, _IP2, _CIDR2, _SKBMARK = 1, 3, 4, 7, 20, 21, 27
+_IP, _CIDR, _PORT, _ENTRY_PROTOCOL, _IP2, _CIDR2, _BYTES, _PACKETS, _SKBMARK = 1, 3, 4, 7, 20, 21, 24, 25, 27
 _LIST_HEADER = 1 << 2
 
 # Flags of a header that change what an entry is or costs; 3..6 of ip_set.h's enum ipset_cadt_flags.
 _OPTION_FLAGS = {1 << 3: "counters", 1 << 4: "comment", 1 << 5: "forceadd", 1 << 6: "skbinfo"}
 _FLAGS_OF = {word: bit for bit, word in _OPTION_FLAGS.items()}
-# The lowest revision that can what we want: SCTP for ports (1), nomatch for networks (2), marks (5). A low one, because
-# an older `ipset list` refuses the whole listing over one set of a revision that it does not know (no one knows the
-# lowest of hash:ip,port,net).
+# The lowest revision that can what we want: SCTP for ports (1), counters of addresses (1), nomatch for networks (2),
+# marks (5). A low one, because an older `ipset list` refuses the whole listing over one set of a revision that it does
+# not know (no one knows the lowest of hash:ip,port,net).
 _REVISIONS = {
     "hash:ip": 0,
+    "hash:ip counters": 1,
     "hash:ip,port": 1,
     "hash:ip,port skbinfo": 5,
     "hash:ip,port,ip": 1,
@@ -79,6 +80,10 @@ _CIDR_PART, _CIDR2_PART = (
 )
 _LINES = [netlink.be32(_LINE, line) for line in range(ENTRIES_A_MESSAGE + 1)]
 _DATA_HEAD = [struct.pack("=HH", length, _DATA | netlink.NLA_F_NESTED) for length in range(128)]
+_NOMATCH = 1 << 2  # of an entry's _CADT_FLAGS
+_NOMATCH_PART = netlink.be32(_CADT_FLAGS | _ORDER, _NOMATCH)
+# The kernel gives a new member the place, and with it the counters, of one that went, unless it is told of others.
+_AT_ZERO = netlink.attribute(_BYTES | _ORDER, bytes(8)) + netlink.attribute(_PACKETS | _ORDER, bytes(8))
 _ports: dict[tuple[int, int], bytes] = {}
 
 # What the kernel sends of an entry, by set type and size of address: its whole length, then its parts. Big-endian, so
@@ -159,22 +164,24 @@ def list_members(name: str) -> bytes:
     return _message(LIST, _name(name))
 
 
-def members(command: int, name: str, entries: Mapping[SetEntry, int | None]) -> bytes:
-    """Adds or deletes up to ENTRIES_A_MESSAGE, each with its mark or None. To add what is there gives it that mark.
+def members(command: int, name: str, entries: Mapping[SetEntry, MemberValue], *, from_zero: bool = False) -> bytes:
+    """Adds or deletes up to ENTRIES_A_MESSAGE, each with what it holds. To add what is there gives it that.
 
-    The kernel stops at the first that it refuses and tells its line.
+    from_zero: of a set with counters; what is there is refused as ERR_EXIST, and goes on counting. The kernel stops at
+    the first that it refuses and tells its line.
     """
+    more = _AT_ZERO if from_zero else b""
     parts: list[bytes] = []
-    for line, (entry, mark) in enumerate(entries.items(), 1):
-        packed = entry_bytes(entry) if mark is None else entry_bytes(entry) + _mark_part(mark)
+    for line, (entry, held) in enumerate(entries.items(), 1):
+        packed = (entry_bytes(entry) if held is None else entry_bytes(entry) + _held_part(held)) + more
         parts += (_DATA_HEAD[len(packed) + 12], packed, _LINES[line])
-    return _message(command, _name(name), _LINES[0], netlink.nested(_ADT, *parts))
+    return _message(command, _name(name), _LINES[0], netlink.nested(_ADT, *parts), new=from_zero)
 
 
-def member(command: int, name: str, entry: SetEntry, mark: int | None = None) -> bytes:
+def member(command: int, name: str, entry: SetEntry, held: MemberValue = None, *, from_zero: bool = False) -> bytes:
     """Just one, with an ordinary answer."""
-    more = b"" if mark is None else _mark_part(mark)
-    return _message(command, _name(name), netlink.nested(_DATA, entry_bytes(entry), more))
+    more = (_held_part(held), _AT_ZERO if from_zero else b"")
+    return _message(command, _name(name), netlink.nested(_DATA, entry_bytes(entry), *more), new=from_zero)
 
 
 def refused_line(repeated: bytes) -> int:
@@ -209,14 +216,20 @@ def _port_part(protocol: int, port: int) -> bytes:
     return part
 
 
-def _mark_part(mark: int) -> bytes:
-    """All 32 bits of it, whatever the packet's mark is."""
-    return netlink.attribute(_SKBMARK | _ORDER, struct.pack(">II", mark, 0xFFFF_FFFF))
+def _held_part(held: MemberValue) -> bytes:
+    """A mark is set in all its 32 bits, whatever the packet's mark is."""
+    if held is None:
+        return b""
+    if held is NOMATCH:
+        return _NOMATCH_PART
+    return netlink.attribute(_SKBMARK | _ORDER, struct.pack(">II", held, 0xFFFF_FFFF))
 
 
-def _message(command: int, *parts: bytes) -> bytes:
-    """With NLM_F_ACK a failed LIST is told of; a batch sets and clears the flag as it needs it."""
-    flags = netlink.NLM_F_ACK if command == LIST else 0
+def _message(command: int, *parts: bytes, new: bool = False) -> bytes:
+    """With NLM_F_ACK a failed LIST is told of; a batch sets and clears the flag as it needs it. new: what is there
+    already is refused.
+    """
+    flags = (netlink.NLM_F_ACK if command == LIST else 0) | (netlink.NLM_F_EXCL if new else 0)
     header = struct.pack("=BBH", socket.AF_INET, 0, 0)  # struct nfgenmsg; ipset does not look at its family
     return netlink.message(_SUBSYSTEM | command, flags, header, netlink.u8(_PROTOCOL, _PROTOCOL_VERSION), *parts)
 
@@ -266,25 +279,18 @@ def parse_header(payload: memoryview) -> Header | None:
     )
 
 
-def parse_marked_members(payload: memoryview) -> Iterator[tuple[SetEntry, int]]:
-    """The entries in one answer to `list_members`, of a set with skbinfo, with their marks; 0: it has none.
+def parse_members(payload: memoryview, header: Header) -> Iterator[tuple[SetEntry, MemberValue]]:
+    """The entries in one answer to `list_members`, of the set with that header, with what they hold.
 
-    A mark that leaves bits as they are is none that we set: it is told as -1.
+    In a set with skbinfo 0 says that it has no mark. A mark that leaves bits as they are is none that we set: it is
+    told as -1.
     """
-    adt = netlink.attributes(payload, 4).get(_ADT)
-    for _, data in netlink.each_attribute(adt or memoryview(b"")):
-        found = netlink.attributes(data)
-        mark, mask = struct.unpack(">II", found[_SKBMARK]) if _SKBMARK in found else (0, 0)
-        yield _parse_entry(found), mark if not mark or mask == 0xFFFF_FFFF else -1
-
-
-def parse_members(payload: memoryview, header: Header) -> Iterator[SetEntry]:
-    """The entries in one answer to `list_members`, of the set with that header."""
     adt = netlink.attributes(payload, 4).get(_ADT)
     if not adt:
         return
     size = 4 if header.family == 4 else 16
-    known = _ROWS.get((header.type, size))
+    marked = "skbinfo" in header.options
+    known = None if marked else _ROWS.get((header.type, size))
     if known is not None and len(adt) % known[0].size == 0:
         form, parts = known
         rows = list(form.iter_unpack(adt))
@@ -292,10 +298,29 @@ def parse_members(payload: memoryview, header: Header) -> Iterator[SetEntry]:
         # Options of the set or of one entry (timeout, comment, nomatch) make it longer; then the slower way is taken.
         if all(row[0] == length for row in rows):
             for row in rows:
-                yield tuple.__new__(SetEntry, parts(row))
+                yield tuple.__new__(SetEntry, parts(row)), None
             return
     for _, data in netlink.each_attribute(adt):
-        yield _parse_entry(netlink.attributes(data))
+        found = netlink.attributes(data)
+        yield _parse_entry(found), _parse_mark(found) if marked else _parse_flags(found)
+
+
+def parse_counters(payload: memoryview) -> Iterator[tuple[SetEntry, tuple[int, int]]]:
+    """Packets and bytes of each entry in one answer to `list_members`; of none in a set without counters."""
+    adt = netlink.attributes(payload, 4).get(_ADT)
+    for _, data in netlink.each_attribute(adt or memoryview(b"")):
+        found = netlink.attributes(data)
+        if _PACKETS in found and _BYTES in found:
+            yield _parse_entry(found), (_big(found[_PACKETS]), _big(found[_BYTES]))
+
+
+def _parse_mark(found: dict[int, memoryview]) -> int:
+    mark, mask = struct.unpack(">II", found[_SKBMARK]) if _SKBMARK in found else (0, 0)
+    return mark if not mark or mask == 0xFFFF_FFFF else -1
+
+
+def _parse_flags(found: dict[int, memoryview]) -> MemberValue:
+    return NOMATCH if _CADT_FLAGS in found and _big(found[_CADT_FLAGS]) & _NOMATCH else None
 
 
 def _parse_entry(found: dict[int, memoryview]) -> SetEntry:

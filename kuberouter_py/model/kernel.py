@@ -8,9 +8,9 @@ with `==`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import Enum, IntEnum
 from ipaddress import ip_address
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kuberouter_py.model.names import VIP_LINK_ALIAS
 
@@ -85,7 +85,8 @@ class VirtualServer(NamedTuple):
 
 class IpSet(NamedTuple):
     """An ipset's header. type: "hash:ip", "hash:ip,port", "hash:ip,port,ip", "hash:ip,port,net" or "hash:net"; family 4
-    or 6. With " skbinfo" behind its type, each member holds a packet mark for `-j SET --map-set`.
+    or 6. With " skbinfo" behind its type, each member holds a packet mark for `-j SET --map-set`; with " counters" the
+    kernel counts the packets that match it.
     """
 
     type: str
@@ -104,10 +105,22 @@ class SetEntry(NamedTuple):
 
 
 class SetMember(NamedTuple):
-    """Key of the members table. Its value is the mark that a member of a set with skbinfo holds, else None."""
+    """Key of the members table. Its value is a MemberValue."""
 
     set: str
     entry: SetEntry
+
+
+class NoMatch(Enum):
+    """What a network in a set holds that is an exception: what lies in it and in no smaller member does not match."""
+
+    NOMATCH = "nomatch"
+
+
+NOMATCH: Final = NoMatch.NOMATCH
+
+# The mark that a member of a set with skbinfo holds; NOMATCH; None for every other member.
+MemberValue = int | NoMatch | None
 
 
 class Chain(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import (
+    NOMATCH,
     ONE_PACKET,
     PERSISTENT,
     SCHED_FLAG_1,
@@ -25,6 +26,7 @@ from kuberouter_py.model.kernel import (
     IpSet,
     Link,
     MarkServerKey,
+    MemberValue,
     PodAddress,
     Route,
     Rules,
@@ -222,19 +224,21 @@ def _member_text(member: SetMember) -> str:
     return f"{member.set} {entry_text(member.entry)}"
 
 
-def _add_member(member: SetMember, mark: int | None) -> Iterator[str]:
-    yield f"ipset add {_member_text(member)}{_mark_text(mark)}"
+def _add_member(member: SetMember, held: MemberValue) -> Iterator[str]:
+    yield f"ipset add {_member_text(member)}{_held_text(held)}"
 
 
-def _change_member(member: SetMember, _old: int | None, mark: int | None) -> Iterator[str]:
-    yield f"ipset add -exist {_member_text(member)}{_mark_text(mark)}"
+def _change_member(member: SetMember, _old: MemberValue, held: MemberValue) -> Iterator[str]:
+    yield f"ipset add -exist {_member_text(member)}{_held_text(held)}"
 
 
-def _mark_text(mark: int | None) -> str:
-    return "" if mark is None else f" skbmark 0x{mark:x}"
+def _held_text(held: MemberValue) -> str:
+    if held is None:
+        return ""
+    return " nomatch" if held is NOMATCH else f" skbmark 0x{held:x}"
 
 
-def _remove_member(member: SetMember, _mark: int | None) -> Iterator[str]:
+def _remove_member(member: SetMember, _held: MemberValue) -> Iterator[str]:
     yield f"ipset del {_member_text(member)}"
 
 

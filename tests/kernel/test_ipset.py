@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -10,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kuberouter_py.kernel.ipset import Members, Sets
-from kuberouter_py.model.kernel import IpSet, SetEntry, SetMember
+from kuberouter_py.model.kernel import NOMATCH, IpSet, MemberValue, SetEntry, SetMember
 from kuberouter_py.model.names import BALANCING_MARKS, balancing_mark
 from kuberouter_py.model.notation import entry_text, set_text
 from kuberouter_py.ports import Plan
-from tests.kernel.exam import bring, difference, settle, sh
+from tests.kernel.exam import bring, check_parts, difference, settle, sh
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -25,6 +26,7 @@ HAIRPIN4, HAIRPIN6 = PREFIX + "hairpin-4", PREFIX + "hairpin-6"
 NET4, NET6 = PREFIX + "net-4", PREFIX + "net-6"
 SOURCES4, SOURCES6 = PREFIX + "sources-4", PREFIX + "sources-6"
 MARKS4, MARKS6 = PREFIX + "marks-4", PREFIX + "marks-6"
+COUNTED4, COUNTED6 = PREFIX + "counted-4", PREFIX + "counted-6"
 EVERY_KIND = {
     IP4: IpSet("hash:ip", 4),
     IP6: IpSet("hash:ip", 6),
@@ -38,6 +40,8 @@ EVERY_KIND = {
     SOURCES6: IpSet("hash:ip,port,net", 6),
     MARKS4: IpSet("hash:ip,port skbinfo", 4),
     MARKS6: IpSet("hash:ip,port skbinfo", 6),
+    COUNTED4: IpSet("hash:ip counters", 4),
+    COUNTED6: IpSet("hash:ip counters", 6),
 }
 
 
@@ -59,12 +63,16 @@ def net(text: str) -> SetEntry:
     return SetEntry(network.network_address.packed, prefix=network.prefixlen)
 
 
+def ip_network_around(text: str) -> SetEntry:
+    return net(str(ip_network(text).supernet()))
+
+
 def source(text: str, protocol: int, number: int, allowed: str) -> SetEntry:
     network = ip_network(allowed)
     return SetEntry(ip_address(text).packed, protocol, number, network.network_address.packed, network.prefixlen)
 
 
-def of(name: str, *entries: SetEntry) -> dict[SetMember, int | None]:
+def of(name: str, *entries: SetEntry) -> dict[SetMember, MemberValue]:
     return {SetMember(name, entry): None for entry in entries}
 
 
@@ -83,6 +91,10 @@ MEMBERS = {
     SetMember(MARKS4, port("203.0.113.8", 132, 80)): balancing_mark(BALANCING_MARKS - 1),
     SetMember(MARKS4, port("203.0.113.8", 17, 80)): 0,
     SetMember(MARKS6, port("2001:db8::8", 17, 53)): 0xFFFF_FFFF,
+    SetMember(NET4, net("10.96.1.0/24")): NOMATCH,
+    SetMember(NET6, net("8000::/1")): NOMATCH,
+    **of(COUNTED4, ip("10.244.1.2"), ip("10.244.1.3")),
+    **of(COUNTED6, ip("fd00:1::2")),
 }
 
 
@@ -95,7 +107,7 @@ def sets(netns: None) -> Iterator[Sets]:
 
 @pytest.fixture
 def members(netns: None) -> Iterator[Members]:
-    members = Members(PREFIX)
+    members = Members(PREFIX, counting=(COUNTED4, COUNTED6))
     yield members
     members.close()
 
@@ -113,13 +125,14 @@ def witness() -> tuple[list[str], list[str]]:
             for offset in (0, 1)
         }
         headers.append(" ".join(word for at, word in enumerate(words) if at not in drop))
-    return sorted(headers), sorted(line.removeprefix("add ") for line in saved if line.startswith("add "))
+    added = [line.removeprefix("add ").removesuffix(" packets 0 bytes 0") for line in saved if line.startswith("add ")]
+    return sorted(headers), sorted(added)
 
 
-def texts(members: dict[SetMember, int | None]) -> list[str]:
+def texts(members: dict[SetMember, MemberValue]) -> list[str]:
     found = []
-    for (name, entry), mark in members.items():
-        held = "" if mark is None else f" skbmark 0x{mark:x}"
+    for (name, entry), value in members.items():
+        held = "" if value is None else " nomatch" if value is NOMATCH else f" skbmark 0x{value:x}"
         found.append(f"{name} {entry_text(entry).removesuffix('/32').removesuffix('/128')}{held}")
     return sorted(found)
 
@@ -264,8 +277,57 @@ class TestMembers:
         sh(f"ipset add {NET4} 10.0.0.0/8 && ipset add {NET4} 10.1.0.0/16 nomatch")
         assert members.read().ours == {
             **of(PREFIX + "odd", port("10.0.0.1", 6, 80), port("10.0.0.2", 17, 53)),
-            **of(NET4, net("10.0.0.0/8"), net("10.1.0.0/16")),
+            **of(NET4, net("10.0.0.0/8")),
+            SetMember(NET4, net("10.1.0.0/16")): NOMATCH,
         }
+
+    @pytest.mark.parametrize(("name", "network"), [(NET4, "10.0.0.0/9"), (NET6, "fd00::/9")])
+    def test_a_network_becomes_an_exception_and_back_in_place(self, members: Members, name: str, network: str) -> None:
+        around = of(name, ip_network_around(network))
+        for value in (None, NOMATCH, None, NOMATCH):
+            wanted = {**around, SetMember(name, net(network)): value}
+            settle(members, wanted)
+            assert witness()[1] == texts(wanted)
+        within = SetMember(name, ip(str(ip_network(network).network_address + 1)))
+        outside = SetMember(name, ip(str(ip_network(network).broadcast_address + 1)))
+        assert members.holds([within, outside]) == [outside]
+
+    def test_what_a_set_cannot_hold_harms_no_other_member(self, members: Members) -> None:
+        bad = SetMember(IP4, ip("10.0.0.2"))
+        wanted = of(IP4, ip("10.0.0.1"), ip("10.0.0.3"))
+        assert members.apply(Plan(add={**wanted, bad: NOMATCH})).keys() == {bad}
+        assert members.read().ours == wanted
+
+    def test_what_is_counted_is_told_and_no_difference(self, members: Members) -> None:
+        wanted = of(COUNTED4, ip("127.0.0.1"), ip("10.0.0.9")) | of(COUNTED6, ip("::1"))
+        settle(members, wanted)
+        assert members.counters([COUNTED4, COUNTED6]) == dict.fromkeys(wanted, (0, 0))
+        sh(f"iptables-legacy -A OUTPUT -p udp -m set --match-set {COUNTED4} src")
+        sh(f"ip6tables-legacy -A OUTPUT -p udp -m set --match-set {COUNTED6} src")
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            with socket.socket(family, socket.SOCK_DGRAM) as opened:
+                opened.sendto(b"ten bytes.", (address, 9))
+        counted = dict.fromkeys(wanted, (0, 0)) | {
+            SetMember(COUNTED4, ip("127.0.0.1")): (2, 2 * 38), SetMember(COUNTED6, ip("::1")): (1, 58),
+        }  # fmt: skip
+        assert members.counters([COUNTED4, COUNTED6, IP4, PREFIX + "none-such"]) == counted
+        assert members.read().ours == wanted
+        check_parts(members)
+        assert members.apply(Plan(add=wanted | of(COUNTED4, ip("10.0.0.10")))) == {}
+        assert members.counters([COUNTED4, COUNTED6]) == {**counted, SetMember(COUNTED4, ip("10.0.0.10")): (0, 0)}
+
+    def test_a_new_member_takes_over_no_counters_of_one_that_went(self, members: Members) -> None:
+        """It may come to lie where that one lay."""
+        old = of(COUNTED4, *(ip(f"10.0.{i // 250}.{i % 250}") for i in range(2000)))
+        new = of(COUNTED4, *(ip(f"10.1.{i // 250}.{i % 250}") for i in range(2000)))
+        adds = "".join(f"add {name} {entry_text(entry)} packets 7 bytes 700\n" for name, entry in old)
+        sh("ipset restore", adds)
+        going = dict(list(old.items())[:1500])
+        assert members.apply(Plan(remove=going)) == {}
+        assert members.apply(Plan(add=new | old)) == {}
+        assert {
+            m for m, counted in members.counters([COUNTED4]).items() if counted != (0, 0)
+        } == old.keys() - going.keys()
 
 
 class TestRefusedMembers:
@@ -325,7 +387,7 @@ _entries = {
 @given(data=st.data())
 def test_any_members_follow_any_others(sets: Sets, members: Members, data: st.DataObject) -> None:
     settle(sets, {name: EVERY_KIND[name] for name in _entries})
-    wanted: dict[SetMember, int | None] = {}
+    wanted: dict[SetMember, MemberValue] = {}
     for name, entries in _entries.items():
         wanted |= of(name, *data.draw(st.sets(entries, max_size=20)))
     settle(members, wanted)

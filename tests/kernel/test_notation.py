@@ -9,6 +9,7 @@ import pytest
 
 from kuberouter_py.model import notation
 from kuberouter_py.model.kernel import (
+    NOMATCH,
     PERSISTENT,
     SCHED_FLAG_1,
     SCHED_FLAG_2,
@@ -18,6 +19,7 @@ from kuberouter_py.model.kernel import (
     DestinationKey,
     IpSet,
     Link,
+    MemberValue,
     Protocol,
     Route,
     Rules,
@@ -83,12 +85,15 @@ def test_sets_and_members() -> None:
         "b": IpSet("hash:ip,port", 6),
         "c": IpSet("hash:ip,port,ip", 4),
         "d": IpSet("hash:net", 4),
+        "e": IpSet("hash:ip counters", 6),
     }
-    members = {
+    members: dict[SetMember, MemberValue] = {
         SetMember("a", SetEntry(packed("10.96.0.10"))): None,
         SetMember("b", SetEntry(packed("fd00::10"), Protocol.SCTP, 80)): None,
         SetMember("c", SetEntry(packed("10.244.1.2"), Protocol.UDP, 53, packed("10.244.1.2"))): None,
         SetMember("d", SetEntry(packed("10.0.0.0"), prefix=8)): None,
+        SetMember("d", SetEntry(packed("10.1.0.0"), prefix=16)): NOMATCH,
+        SetMember("e", SetEntry(packed("fd00::10"))): None,
     }
     run({"ipsets": Plan(sets), "set members": Plan(members)})
     saved = sh("ipset save")
@@ -96,6 +101,9 @@ def test_sets_and_members() -> None:
         assert line.removeprefix("ipset ") in saved
     run({"ipsets": Plan(change={"a": (sets["a"], IpSet("hash:ip", 4, 4096))})})
     assert "maxelem 4096" in sh("ipset save a")
+    excepted = SetMember("d", SetEntry(packed("10.0.0.0"), prefix=8))
+    run({"set members": Plan(change={excepted: (None, NOMATCH)})})
+    assert "add d 10.0.0.0/8 nomatch" in sh("ipset save d")
     run({"ipsets": Plan(remove=sets), "set members": Plan(remove={m: None for m in members if m.set != "a"})})
     assert sh("ipset save") == ""
 

@@ -13,15 +13,15 @@ from pyroute2.netlink.nfnetlink.ipset import ipset_msg
 
 from kuberouter_py.kernel import ipset_codec as codec
 from kuberouter_py.kernel import netlink
-from kuberouter_py.model.kernel import IpSet, SetEntry
+from kuberouter_py.model.kernel import NOMATCH, IpSet, SetEntry
 
 ADDRESS = {4: "10.96.0.1", 16: "fd00::1"}
 PACKED = {size: ip_address(text).packed for size, text in ADDRESS.items()}
 
 
-def reference(command: int, attributes: list[tuple[str, Any]]) -> bytes:
+def reference(command: int, attributes: list[tuple[str, Any]], flags: int = 1) -> bytes:
     message = ipset_msg()
-    message["header"]["type"], message["header"]["flags"] = 6 << 8 | command, 1
+    message["header"]["type"], message["header"]["flags"] = 6 << 8 | command, flags
     message["nfgen_family"] = 2
     message["attrs"] = [("IPSET_ATTR_" + key, value) for key, value in [("PROTOCOL", 6), *attributes]]
     message.encode()
@@ -83,18 +83,40 @@ class TestMessages:
         wanted = reference(codec.ADD, [("SETNAME", "krpy-x"), ("DATA", {"attrs": marked})])
         assert codec.member(codec.ADD, "krpy-x", entry, 0x4000_0001) == wanted
 
-    def test_create_with_marks(self) -> None:
+    @pytest.mark.parametrize(
+        ("type_name", "option", "bit"), [("hash:ip,port", "skbinfo", 6), ("hash:ip", "counters", 3)]
+    )
+    def test_create_with_an_option(self, type_name: str, option: str, bit: int) -> None:
         wanted = reference(
             codec.CREATE,
             [
                 ("SETNAME", "krpy-x"),
-                ("TYPENAME", "hash:ip,port"),
+                ("TYPENAME", type_name),
                 ("REVISION", 5),
                 ("FAMILY", 2),
-                ("DATA", {"attrs": [("IPSET_ATTR_MAXELEM", 1 << 20), ("IPSET_ATTR_CADT_FLAGS", 1 << 6)]}),
+                ("DATA", {"attrs": [("IPSET_ATTR_MAXELEM", 1 << 20), ("IPSET_ATTR_CADT_FLAGS", 1 << bit)]}),
             ],
         )
-        assert codec.create("krpy-x", IpSet("hash:ip,port skbinfo", 4), 5) == wanted
+        assert codec.create("krpy-x", IpSet(f"{type_name} {option}", 4), 5) == wanted
+
+    @pytest.mark.parametrize("size", [4, 16])
+    def test_an_exception(self, size: int) -> None:
+        entry, attributes = parts(size)[3]
+        excepted = [*attributes, ("IPSET_ATTR_CADT_FLAGS", 1 << 2)]
+        wanted = reference(codec.ADD, [("SETNAME", "krpy-x"), ("DATA", {"attrs": excepted})])
+        assert codec.member(codec.ADD, "krpy-x", entry, NOMATCH) == wanted
+
+    @pytest.mark.parametrize("size", [4, 16])
+    def test_from_zero_is_only_for_what_is_new(self, size: int) -> None:
+        entry, attributes = parts(size)[0]
+        counted = [*attributes, ("IPSET_ATTR_BYTES", 0), ("IPSET_ATTR_PACKETS", 0)]
+        wanted = reference(codec.ADD, [("SETNAME", "krpy-x"), ("DATA", {"attrs": counted})], flags=1 | 0x200)
+        assert codec.member(codec.ADD, "krpy-x", entry, from_zero=True) == wanted
+        line = ("IPSET_ATTR_DATA", {"attrs": [*counted, ("IPSET_ATTR_CADT_LINENO", 1)]})
+        wanted = reference(
+            codec.ADD, [("SETNAME", "krpy-x"), ("LINENO", 0), ("ADT", {"attrs": [line]})], flags=1 | 0x200
+        )
+        assert codec.members(codec.ADD, "krpy-x", {entry: None}, from_zero=True) == wanted
 
     def test_destroy_and_swap(self) -> None:
         assert codec.destroy("krpy-x") == reference(codec.DESTROY, [("SETNAME", "krpy-x")])
@@ -154,13 +176,27 @@ class TestMembers:
     def test_as_the_kernel_sends_them(self, type_name: str, size: int) -> None:
         payload, entries = sent_by_kernel(type_name, size)
         found = list(codec.parse_members(payload, header(type_name, size)))
-        assert found == entries
-        assert all(type(one) is SetEntry for one in found)
+        assert found == [(entry, None) for entry in entries]
+        assert all(type(one) is SetEntry for one, _ in found)
 
-    @pytest.mark.parametrize("extra", [netlink.be32(6, 600), netlink.text(26, "a comment"), netlink.be32(8, 4)])
+    @pytest.mark.parametrize("extra", [netlink.be32(6, 600), netlink.text(26, "a comment"), netlink.be32(8, 1 << 1)])
     def test_with_options_of_one(self, type_name: str, size: int, extra: bytes) -> None:
         payload, entries = sent_by_kernel(type_name, size, extra)
-        assert list(codec.parse_members(payload, header(type_name, size))) == entries
+        found = list(codec.parse_members(payload, header(type_name, size)))
+        assert found == [(entry, None) for entry in entries]
+
+    def test_of_which_one_is_an_exception(self, type_name: str, size: int) -> None:
+        payload, entries = sent_by_kernel(type_name, size, netlink.be32(8 | 0x4000, 1 << 2))
+        found = list(codec.parse_members(payload, header(type_name, size)))
+        assert found == [*((entry, None) for entry in entries[:-1]), (entries[-1], NOMATCH)]
+
+    def test_with_counters_of_one(self, type_name: str, size: int) -> None:
+        counters = netlink.attribute(24 | 0x4000, struct.pack(">Q", 1 << 40)) + netlink.attribute(
+            25 | 0x4000, struct.pack(">Q", 7)
+        )
+        payload, entries = sent_by_kernel(type_name, size, counters)
+        assert list(codec.parse_counters(payload)) == [(entries[-1], (7, 1 << 40))]
+        assert [entry for entry, _ in codec.parse_members(payload, header(type_name, size))] == entries
 
     def test_none(self, type_name: str, size: int) -> None:
         payload, _ = sent_by_kernel(type_name, size, count=0)
@@ -183,6 +219,7 @@ def test_header_with_options() -> None:
         ("hash:ip,port", 7, 0, 1),
         ("hash:ip,port", 0, 0, 0),
         ("hash:ip", 6, 3, 3),
+        ("hash:ip counters", 5, 0, 1),
         ("hash:net", 7, 0, 2),
         ("hash:ip,port,net", 8, 0, 1),
         ("else", 5, 1, 1),
