@@ -77,6 +77,7 @@ def _option(
 
 RUN, TAKEOVER, CLUSTER, FAMILIES = "What to run", "Moving over", "The cluster", "Address families"
 SERVICES, LOCAL, ADDRESSES = "Services", "Masquerading", "Addresses of Services"
+POLICIES = "NetworkPolicy"
 KERNEL, OBSERVE = "The node's kernel", "Health, metrics, logs"
 
 
@@ -242,6 +243,37 @@ class Config:
     pod_bridge_interface: str = _option(values.LINK_NAME, "", "the pods' bridge, for BridgeInterface", group=LOCAL)
     pod_interface_name_prefix: str = _option(
         values.LINK_NAME, "", "how the names of pods' links begin, for InterfaceNamePrefix", group=LOCAL
+    )
+
+    netpol_default_deny: bool = _option(
+        values.BOOL,
+        False,
+        "a local pod's address is closed until the policies that select the pod are in force; off: open until then",
+        group=POLICIES,
+    )
+    netpol_cut_established: bool = _option(
+        values.BOOL,
+        True,
+        "end the connections that a changed policy allows no longer; off: only new ones are judged by it",
+        group=POLICIES,
+    )
+    iptables_sync_period: float = _option(
+        values.SECOND_OR_MORE,
+        300.0,
+        "how often the kernel is compared with what the policies ask for",
+        group=POLICIES,
+    )
+    service_node_port_range: str = _option(
+        values.TEXT,
+        "",
+        "accepted for kube-router's sake: whatever ports the Services have are NodePorts",
+        group=POLICIES,
+    )
+    use_nftables_for_netpol: bool = _option(
+        values.BOOL,
+        False,
+        "accepted for kube-router's sake: rules are written by iptables, which --iptables-backend chooses",
+        group=POLICIES,
     )
 
     strict_arp: bool = _option(

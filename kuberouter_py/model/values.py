@@ -190,6 +190,11 @@ def _check_positive(seconds: float) -> None:
         raise ValueError("must be more than 0")
 
 
+def _check_second(seconds: float) -> None:
+    if seconds < 1:
+        raise ValueError(f"{duration_text(seconds)} is shorter than a second")
+
+
 def _check_whole(seconds: float) -> None:
     if seconds != int(seconds):
         raise ValueError(f"{duration_text(seconds)} is not whole seconds, which is all that the kernel keeps")
@@ -261,6 +266,7 @@ FILE: Kind[str] = Kind("FILE", str, str)
 FOLDER: Kind[str] = Kind("DIR", str, str)
 DURATION: Kind[float] = Kind("DURATION", parse_duration, duration_text)
 POSITIVE_DURATION = checked(DURATION, _check_positive)
+SECOND_OR_MORE = checked(DURATION, _check_second)
 WHOLE_SECONDS = checked(DURATION, _check_whole)
 IPVS_TIMEOUT = checked(DURATION, _check_ipvs_timeout)
 NODE_ADDRESS_WORDS = ("primary", "all")

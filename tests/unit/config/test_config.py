@@ -22,6 +22,9 @@ THEIR_DEFAULTS = {
     "enable-ipv4": "true",
     "ipvs-sync-period": "5m0s",
     "ipvs-permit-all": "true",
+    "netpol-default-deny": "false",
+    "iptables-sync-period": "5m0s",
+    "use-nftables-for-netpol": "false",
     "excluded-cidrs": "",
     "nodeport-bindon-all-ip": "false",
     "masquerade-all": "false",
@@ -75,6 +78,7 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
     [
         ({"ipvs-sync-period": "abc"}, '--ipvs-sync-period: "abc" is not a duration like 30s, 5m or 1h30m'),
         ({"ipvs-sync-period": "0s"}, "--ipvs-sync-period: must be more than 0"),
+        ({"iptables-sync-period": "999ms"}, "--iptables-sync-period: 999ms is shorter than a second"),
         ({"run-router": "perhaps"}, '--run-router: "perhaps" is neither true nor false'),
         ({"health-port": "70000"}, '--health-port: "70000" is not a port (0 to 65535)'),
         ({"ipvs-conn-tab-bits": "7"}, "--ipvs-conn-tab-bits: 7 is neither 0 nor 8 to 20"),
