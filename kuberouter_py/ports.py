@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, PodMetadata, Service
+from kuberouter_py.model.cluster import Cidr, EndpointSlice, Namespace, Node, ObjectKey, Pod, PodMetadata, Service
 from kuberouter_py.model.kernel import (
     Chain,
     DestinationKey,
@@ -19,6 +19,7 @@ from kuberouter_py.model.kernel import (
     SetMember,
     VirtualServer,
 )
+from kuberouter_py.model.policies import NetworkPolicy
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -119,6 +120,30 @@ class ServicesOfCluster(Protocol):
     def service_cidrs(self) -> Sequence[Cidr]: ...
 
 
+class PoliciesOfCluster(Protocol):
+    """What the firewall asks of the cache. Every answer is the newest object, never a copy in the making."""
+
+    def pod(self, key: ObjectKey) -> Pod | None: ...
+
+    def pods_in_full(self) -> Sequence[Pod]: ...
+
+    def namespace(self, key: ObjectKey) -> Namespace | None: ...
+
+    def namespaces(self) -> Sequence[Namespace]: ...
+
+    def policy(self, key: ObjectKey) -> NetworkPolicy | None: ...
+
+    def policies(self) -> Sequence[NetworkPolicy]: ...
+
+    def node(self, name: str) -> Node | None: ...
+
+
+class FirewallFacts(Protocol):
+    """What the firewall asks of the node besides its tables. Raises EdgeError."""
+
+    def links(self) -> Sequence[LinkState]: ...
+
+
 class NodeFacts(Protocol):
     """What the services controller asks of the node besides its tables. Raises EdgeError."""
 
@@ -200,6 +225,15 @@ class Flows(Protocol):
     """The connections that the kernel remembers. Raises EdgeError."""
 
     def udp_flows(self, family: int) -> Iterable[Flow]: ...
+
+    def forget(self, flows: Iterable[Flow]) -> None:
+        """Just these, if they are still there."""
+
+
+class TrackedFlows(Protocol):
+    """Every TCP, UDP and SCTP connection that the kernel remembers. Raises EdgeError."""
+
+    def flows(self, family: int) -> Iterable[Flow]: ...
 
     def forget(self, flows: Iterable[Flow]) -> None:
         """Just these, if they are still there."""

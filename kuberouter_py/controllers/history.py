@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from kuberouter_py.model.report import SyncReport
+from kuberouter_py.model.report import ControllerStatus, SyncReport
 
 
 @dataclass(frozen=True)
@@ -36,3 +36,21 @@ class History:
             self.last_full_sync = self.last_sync
         if error:
             self.last_error = error
+
+
+def busy_status(name: str, history: History, said: Mapping[str, str]) -> ControllerStatus:
+    """While a sync takes long: what is known without waiting for it."""
+    return ControllerStatus(
+        name=name,
+        synced=history.synced,
+        last_sync=history.last_sync,
+        last_duration=history.last_duration,
+        last_full_sync=history.last_full_sync,
+        syncs=history.syncs,
+        failures=0,
+        last_error=history.last_error,
+        counts={},
+        notes=(),
+        refused=(),
+        facts={"state": "in the middle of a sync; counts and refusals follow when it is done", **said},
+    )

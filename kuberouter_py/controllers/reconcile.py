@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from kuberouter_py.model.notation import key_text
 from kuberouter_py.model.report import TableCounts
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, SlicedTable, Table, Unavailable
 
@@ -66,6 +67,23 @@ class Outcome:
     def left_over(self) -> int:
         """Failures of a call that took everything away: what a node lacks holds nothing of ours."""
         return len(self.refused) + len(self.unread.keys() - self.lacking)
+
+
+def merged(first: Outcome, second: Outcome) -> Outcome:
+    """Of two writes, one after the other."""
+    tables = dict(first.tables)
+    for name, counts in second.tables.items():
+        tables[name] = TableCounts(*(a + b for a, b in zip(tables.get(name, TableCounts()), counts, strict=True)))
+    return Outcome(tables, first.refused | second.refused, second.unread, second.lacking)
+
+
+def first_failure(outcome: Outcome) -> str:
+    """In words; "" where there is none."""
+    for table, reason in outcome.unread.items():
+        return f"{table}: {reason}"
+    for (table, key), refused in outcome.refused.items():
+        return f"{table}: {key_text(table, key)}: {refused.reason}"
+    return ""
 
 
 class _State:

@@ -8,8 +8,10 @@ shared on purpose.
 
 from __future__ import annotations
 
+from base64 import b32encode
 from collections.abc import Collection
 from functools import cache
+from hashlib import blake2b
 
 # Links (IFNAMSIZ: at most 15 characters).
 VIP_LINK = "kube-dummy-if"  # unless --vip-link says otherwise
@@ -87,3 +89,18 @@ def is_vip_link(name: str, kind: str, alias: str, names: Collection[str]) -> boo
 def services_set(role: str, family: int) -> str:
     """ "krpy-svc-vips-4"; role: see controllers/services/chains.py."""
     return f"{SERVICES_SETS}{role}-{family}"
+
+
+@cache
+def firewall_set(role: str, family: int) -> str:
+    """ "krpy-fw-egress-4"; role: see controllers/firewall/chains.py and sets.py."""
+    return f"{FIREWALL_SETS}{role}-{family}"
+
+
+def fingerprint(*parts: str) -> str:
+    """16 letters and digits that stand for these texts, in this order, each for itself: ("a", "bc") is not ("ab", "c").
+
+    80 bits: among a million names no two meet.
+    """
+    digest = blake2b("\0".join(parts).encode(), digest_size=10).digest()
+    return b32encode(digest).decode().lower()

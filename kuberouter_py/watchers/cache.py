@@ -12,7 +12,18 @@ from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TypeVar, cast
 
-from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, PodMetadata, Service, ServiceCidr
+from kuberouter_py.model.cluster import (
+    Cidr,
+    EndpointSlice,
+    Namespace,
+    Node,
+    ObjectKey,
+    Pod,
+    PodMetadata,
+    Service,
+    ServiceCidr,
+)
+from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.watchers.decode import ClusterObject
 
 T = TypeVar("T")
@@ -79,6 +90,25 @@ class Cache:
     def service_cidrs(self) -> Sequence[Cidr]:
         """Of all ServiceCIDR objects, each once; none where the server does not know the kind."""
         return [*dict.fromkeys(cidr for object in self.list(ServiceCidr) for cidr in object.cidrs)]
+
+    def pod(self, key: ObjectKey) -> Pod | None:
+        return self.get(Pod, key)
+
+    def pods_in_full(self) -> Sequence[Pod]:
+        """Where whole Pods are watched, not their metadata alone."""
+        return self.list(Pod)
+
+    def namespace(self, key: ObjectKey) -> Namespace | None:
+        return self.get(Namespace, key)
+
+    def namespaces(self) -> Sequence[Namespace]:
+        return self.list(Namespace)
+
+    def policy(self, key: ObjectKey) -> NetworkPolicy | None:
+        return self.get(NetworkPolicy, key)
+
+    def policies(self) -> Sequence[NetworkPolicy]:
+        return self.list(NetworkPolicy)
 
     def count(self, kind: str) -> int:
         return len(self._objects.get(kind, {}))

@@ -12,6 +12,6 @@ decisions.py      all keys that were rung: each one's share, in the order of the
 addressbook.py    which Service names which address; scale.py what depends on how much there is
 sight.py          this node, looked at again when news come: view.py is what was seen, concern.py whom a change concerns
 nodestate.py      the node's own share: sysctls, sets, links, and the rules of chains.py and dsr_chains.py
-notes.py          , refusals.py, status.py what there is to report
+notes.py, refusals.py, status.py what there is to report
 explain/          what becomes of one connection, and why
 """

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.comparison import Comparison
-from kuberouter_py.controllers.history import Clocks, History
-from kuberouter_py.controllers.reconcile import Outcome, Reconciler
+from kuberouter_py.controllers.history import Clocks, History, busy_status
+from kuberouter_py.controllers.reconcile import Outcome, Reconciler, merged
 from kuberouter_py.controllers.services.decisions import Decisions
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.explain.known import Known
@@ -22,7 +22,7 @@ from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS
 from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
 from kuberouter_py.controllers.services.sight import NODE, Sight
-from kuberouter_py.controllers.services.status import busy_status, facts, status_of, table_counts
+from kuberouter_py.controllers.services.status import facts, status_of, table_counts
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServerKey, family_of
 from kuberouter_py.model.names import services_set
@@ -104,7 +104,7 @@ class ServicesController:
             removed = any(outcome.tables.get(name, TableCounts()).removed for name in (LINKS, ADDRESSES))
             dirty = self._reconciler.read((ADDRESSES, ROUTES)) if removed else self._nothing_dirty()
             self._decisions.node(dirty)
-            outcome = _merged(outcome, self._reconciler.write(dirty))
+            outcome = merged(outcome, self._reconciler.write(dirty))
         return self._report(started, self._decisions.services(), outcome, news, full=True)
 
     def _leave_links(self, dirty: dict[str, set[Any]]) -> None:
@@ -285,7 +285,7 @@ class ServicesController:
         gone = (LINKS, ADDRESSES, ROUTES)
         again = self._reconciler.read(gone)
         dirty |= {name: again[name] for name in gone}
-        return _merged(outcome, self._reconciler.write(dirty))
+        return merged(outcome, self._reconciler.write(dirty))
 
     # -- what drains --------------------------------------------------------------------------------------------------
 
@@ -369,10 +369,3 @@ class ServicesController:
             if reason:
                 standing[what, None] = Refused(reason)
         return standing
-
-
-def _merged(first: Outcome, second: Outcome) -> Outcome:
-    tables = dict(first.tables)
-    for name, counts in second.tables.items():
-        tables[name] = TableCounts(*(a + b for a, b in zip(tables.get(name, TableCounts()), counts, strict=True)))
-    return Outcome(tables, first.refused | second.refused, second.unread, second.lacking)

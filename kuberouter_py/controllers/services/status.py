@@ -64,24 +64,6 @@ def _what(table: str, key: Any, owners: Sequence[ObjectKey]) -> str:
     return f"{table}: {notation.key_text(table, key)}{named}"
 
 
-def busy_status(name: str, history: History, said: Mapping[str, str]) -> ControllerStatus:
-    """While a sync takes long: what is known without waiting for it."""
-    return ControllerStatus(
-        name=name,
-        synced=history.synced,
-        last_sync=history.last_sync,
-        last_duration=history.last_duration,
-        last_full_sync=history.last_full_sync,
-        syncs=history.syncs,
-        failures=0,
-        last_error=history.last_error,
-        counts={},
-        notes=(),
-        refused=(),
-        facts={"state": "in the middle of a sync; counts and refusals follow when it is done", **said},
-    )
-
-
 def status_of(
     name: str,
     history: History,

@@ -1,0 +1,12 @@
+"""NetworkPolicy: what this node should hold for its pods. Everything but controller.py decides, and nothing else.
+
+controller.py     called by runner.py: syncs in safe stages, comparisons, questions; the lock
+decisions.py      what the stages claim
+  world.py          which pods, namespaces and policies there are, and who has an address
+  guards.py         one chain for every set of policies that select a local pod; membership.py which pod is in which
+  rules.py          what a guard's policies allow, as iptables has it
+  sets.py           the sets that rules speak of; peers.py which pods are in them
+  chains.py         the fixed chains that lead a packet to the guards of its pods; view.py what of the node they need
+notes.py          what is not as its owner asked; status.py what there is to report
+rung.py           the keys
+"""

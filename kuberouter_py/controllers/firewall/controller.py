@@ -1,0 +1,291 @@
+"""The firewall controller: from rung keys to a written difference in safe stages, and what it reports of itself.
+
+It leaves deciding to decisions.py, comparing to reconcile.py, timing to runner.py. All calls but those that say
+otherwise come from the runner's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.comparison import Comparison
+from kuberouter_py.controllers.firewall import chains as fixed
+from kuberouter_py.controllers.firewall.decisions import CHAINS, MEMBERS, SETS, SYSCTLS, Decisions, Dirty
+from kuberouter_py.controllers.firewall.rung import NODE, Rung
+from kuberouter_py.controllers.firewall.status import status_of
+from kuberouter_py.controllers.firewall.view import View, node_view
+from kuberouter_py.controllers.history import Clocks, History, busy_status
+from kuberouter_py.controllers.reconcile import Outcome, Reconciler, first_failure, merged
+from kuberouter_py.model.names import firewall_set
+from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.ports import EdgeError, FirewallFacts, Plan, PoliciesOfCluster, Refused, Table, TrackedFlows
+
+PATIENCE = 2.0  # seconds that a question may wait for a sync
+ISOLATION = {
+    firewall_set(role, family) for role in (fixed.EGRESS_ISOLATED, fixed.INGRESS_ISOLATED) for family in (4, 6)
+}
+
+
+class FirewallController:
+    """on_report: called after every sync, with the notes that are new. messages: what the edges have sent so far."""
+
+    name = "firewall"
+
+    def __init__(
+        self,
+        config: Config,
+        node_name: str,
+        cluster: PoliciesOfCluster,
+        node_facts: FirewallFacts,
+        tables: Sequence[Table[Any, Any]],
+        flows: TrackedFlows,
+        clocks: Clocks,
+        on_report: Callable[[SyncReport, Sequence[Note]], None],
+        messages: Callable[[], int],
+    ) -> None:
+        self._config = config
+        self._node_name = node_name
+        self._cluster = cluster
+        self._node_facts = node_facts
+        self._reconciler = Reconciler(tables)
+        self._table_names = [table.name for table in tables]
+        self._flows = flows
+        self._clocks = clocks
+        self._on_report = on_report
+        self._messages = messages
+        self._messages_before = 0
+        self._decisions = Decisions(config, node_name, cluster, self._reconciler)
+        self._comparison = Comparison(self._table_names, self._reconciler.is_reading)
+        self._unseen = ""  # why the node could not be looked at
+        self._begun = False
+        self._history = History()
+        self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
+
+    # -- called by the runner --------------------------------------------------------------------------------------
+
+    def first_sync(self) -> bool:
+        started = self._clocks.monotonic()
+        with self._lock:
+            found = self._reconciler.read()
+            if not self._look():
+                return self._report(started, 0, Outcome(unread={"node": self._unseen}), full=False)
+            self._begun = True
+            decisions = self._decisions
+            decisions.membership.found(self._reconciler.held(MEMBERS))
+            decisions.take_all()
+            outcome = self._stages(found)
+            decisions.membership.forget_found()
+            outcome = merged(outcome, self._remove_left_over(found))
+        return self._report(started, len(decisions.world.pods), outcome, full=True)
+
+    def sync(self, keys: Collection[Hashable]) -> bool:
+        if not self._begun:  # the first sync looks at every key
+            return False
+        started = self._clocks.monotonic()
+        rung = [key for key in keys if isinstance(key, Rung)]
+        with self._lock:
+            if any(key.kind == NODE for key in rung):
+                self._look()
+            self._decisions.take(rung)
+            outcome = self._stages()
+            if self._unseen:
+                outcome.unread["node"] = self._unseen
+        return self._report(started, len(rung), outcome, full=False)
+
+    def begin_compare(self, tables: Collection[str]) -> None:
+        """Tables that are named have just been changed by somebody: they come before those whose turn it is anyway."""
+        self._comparison.ask(tables)
+
+    def background(self) -> bool | None:
+        if not self._begun:
+            return None
+        if self._decisions.has_to_tidy():
+            return self._tidy()
+        if table := self._comparison.table():
+            return self._compare_part(table)
+        return None
+
+    def due(self) -> float | None:
+        return None
+
+    def retry(self) -> bool:
+        """What was refused, and then whoever waits for it."""
+        if not self._begun:
+            return self.first_sync()
+        started = self._clocks.monotonic()
+        with self._lock:
+            self._look()
+            dirty = self._reconciler.read(self._reconciler.suspect_tables())
+            outcome = self._reconciler.write(self._but_left_behind(dirty))
+            outcome = merged(outcome, self._stages())
+            self._decisions.tidy_again()
+            if self._unseen:
+                outcome.unread["node"] = self._unseen
+        return self._report(started, 0, outcome, full=False)
+
+    # -- called from any thread ------------------------------------------------------------------------------------
+
+    def status(self, more_facts: Mapping[str, str]) -> ControllerStatus:
+        """more_facts: what the caller knows of the edges (iptables flavour)."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return busy_status(self.name, self._history, more_facts)
+        try:
+            return status_of(self.name, self._history, self._decisions, self._standing(), more_facts)
+        finally:
+            self._lock.release()
+
+    @property
+    def begun(self) -> bool:
+        """Everything has been decided once."""
+        return self._begun
+
+    # -- called once, without a runner -----------------------------------------------------------------------------
+
+    def plan(self) -> dict[str, Plan[Any, Any]]:
+        """What a first sync would write; writes nothing. Raises EdgeError."""
+        found = self._reconciler.read()
+        self._decisions.look(self._seen())
+        self._decisions.take_all()
+        self._decisions.grow(found)
+        self._decisions.as_if_written(found)
+        return self._reconciler.plans(found)
+
+    def cleanup(self) -> Outcome:
+        """Sync to nothing: the chains first, so that no rule speaks of a set that goes."""
+        found = self._reconciler.read()
+        outcome = self._reconciler.write({CHAINS: found[CHAINS]})
+        return merged(outcome, self._reconciler.write(found))
+
+    # -- the stages ------------------------------------------------------------------------------------------------
+
+    def _stages(self, found: Mapping[str, Collection[Any]] | None = None) -> Outcome:
+        """See decisions.py. found: what a first sync has read; nothing of that goes before the new is complete."""
+        decisions = self._decisions
+        dirty = self._nothing_dirty()
+        decisions.grow(dirty)
+        if found is not None:
+            dirty = {name: {*dirty[name], *found[name]} & self._reconciler.wanted(name).keys() for name in dirty}
+        outcome = self._write(dirty)
+        if lacking := self._lacks_comparing(outcome):
+            decisions.look(replace(decisions.view, compares_addresses=False))
+        if lacking or decisions.leads_astray():
+            dirty = self._nothing_dirty()
+            decisions.lead(dirty)
+            outcome = merged(outcome, self._write(dirty))
+        dirty = self._nothing_dirty()
+        pods = decisions.enter(dirty)
+        if found is not None:
+            dirty[MEMBERS] &= self._reconciler.wanted(MEMBERS).keys()
+        outcome = merged(outcome, self._write(dirty))
+        dirty = self._nothing_dirty()
+        decisions.isolate(pods, dirty)
+        outcome = merged(outcome, self._write(dirty))
+        dirty = self._nothing_dirty()
+        decisions.leave(pods, dirty)
+        return merged(outcome, self._write(dirty))
+
+    def _lacks_comparing(self, outcome: Outcome) -> bool:
+        """Whether the one match that not every kernel has is why the chain with it was refused."""
+        return self._decisions.view.compares_addresses and any(
+            table == CHAINS and key.chain == fixed.PODS and (refused.missing or "bpf" in refused.reason)
+            for (table, key), refused in outcome.refused.items()
+        )
+
+    def _remove_left_over(self, found: Mapping[str, Collection[Any]]) -> Outcome:
+        """What an earlier process left: isolation before guards, rules before the sets that they speak of."""
+        isolation = {MEMBERS: {key for key in found[MEMBERS] if key.set in ISOLATION}}
+        outcome = self._reconciler.write(isolation)
+        wanted = self._reconciler.wanted(SETS)
+        rest = {MEMBERS: {key for key in found[MEMBERS] if key.set in wanted}, SYSCTLS: found[SYSCTLS]}
+        outcome = merged(outcome, self._reconciler.write(rest))
+        return merged(outcome, self._remove_left_behind())
+
+    def _remove_left_behind(self) -> Outcome:
+        outcome = self._write(self._decisions.chains_left_behind())
+        return merged(outcome, self._write(self._decisions.sets_left_behind()))
+
+    def _tidy(self) -> bool:
+        started = self._clocks.monotonic()
+        with self._lock:
+            dirty = self._nothing_dirty()
+            self._decisions.tidy(dirty)
+            outcome = self._write(dirty)
+            outcome = merged(outcome, self._remove_left_behind())
+        return self._report(started, 0, outcome, full=False) if outcome.tables or outcome.failures else True
+
+    def _but_left_behind(self, dirty: Mapping[str, Collection[Any]]) -> Dirty:
+        """Unwanted chains and sets go when nothing speaks of them, see above."""
+        kept = {name: set(keys) for name, keys in dirty.items()}
+        for name in (SETS, CHAINS):
+            kept[name] &= self._reconciler.wanted(name).keys()
+        sets = self._reconciler.wanted(SETS)
+        kept[MEMBERS] = {key for key in kept[MEMBERS] if key.set in sets}
+        return kept
+
+    def _write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
+        return self._reconciler.write(dirty) if any(dirty.values()) else Outcome()
+
+    def _nothing_dirty(self) -> Dirty:
+        return {name: set() for name in self._table_names}
+
+    # -- this node -------------------------------------------------------------------------------------------------
+
+    def _look(self) -> bool:
+        """A node that cannot be looked at is taken as it was."""
+        try:
+            self._decisions.look(self._seen())
+        except EdgeError as error:
+            self._unseen = str(error)
+            return False
+        self._unseen = ""
+        return True
+
+    def _seen(self) -> View:
+        node = self._cluster.node(self._node_name)
+        return node_view(self._config, node, self._node_facts.links(), self._decisions.view)
+
+    # -- comparing and reporting -----------------------------------------------------------------------------------
+
+    def _compare_part(self, name: str) -> bool:
+        """One piece of a table. Only what had to be written or could not be read is reported, and the end of it all."""
+        started = self._clocks.monotonic()
+        with self._lock:
+            dirty, last = self._reconciler.read_part(name)
+            outcome = self._write(self._but_left_behind({**self._nothing_dirty(), **dirty}))
+            if last:
+                outcome = merged(outcome, self._remove_left_behind())
+        if self._comparison.took(self._clocks.monotonic() - started, last=last):
+            news = outcome.tables or name in outcome.unread
+            return self._report(started, 0, outcome, full=False) if news else True
+        seconds, whole = self._comparison.ended()
+        return self._report(self._clocks.monotonic() - seconds, 0, outcome, full=whole)
+
+    def _report(self, started: float, keys: int, outcome: Outcome, *, full: bool) -> bool:
+        duration = self._clocks.monotonic() - started
+        messages = self._messages()
+        standing = self._reconciler.standing()  # what a later stage has mended was no failure
+        outcome.refused = {where: refused for where, refused in outcome.refused.items() if where in standing}
+        report = SyncReport(
+            controller=self.name,
+            started=self._clocks.wall() - duration,
+            duration=duration,
+            full=full,
+            keys=keys,
+            tables=outcome.tables,
+            messages=messages - self._messages_before,
+            failures=outcome.failures,
+        )
+        self._messages_before = messages
+        self._history.add(report, first_failure(outcome))
+        self._on_report(report, self._decisions.notes.news())
+        return outcome.failures == 0
+
+    def _standing(self) -> dict[tuple[str, Any], Refused]:
+        standing = self._reconciler.standing()
+        if self._unseen:
+            standing["node", None] = Refused(self._unseen)
+        return standing

@@ -1,0 +1,327 @@
+"""DECIDE, for all that was rung: claims at the reconciler, in the stages that keep every moment safe (P5.06).
+
+grow()     what is spoken of stands: sets, their members, guards, and the chains that lead to the guards
+enter()    pods are in the guards that they want, beside those that they were in
+isolate()  and only now they are isolated as they should be: who is in no guard lets nothing pass
+leave()    pods are out of the guards that they do not want any more
+tidy()     guards that nobody wants and sets that no rule speaks of are given up
+
+After each, the controller writes. A pod whose new guard could not be written stays in its last good one; one that has
+none is closed. What the cluster says is world.py's, who is in which set peers.py's, what a policy means in iptables
+rules.py's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from typing import Any
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.firewall import chains as fixed
+from kuberouter_py.controllers.firewall.guards import Guard, Guards, guards_of
+from kuberouter_py.controllers.firewall.membership import Membership
+from kuberouter_py.controllers.firewall.notes import Notes, policy_notes
+from kuberouter_py.controllers.firewall.peers import Peers
+from kuberouter_py.controllers.firewall.rules import EGRESS, allowed
+from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, Rung
+from kuberouter_py.controllers.firewall.sets import NamedPort, Need, block_members, families_of, header, set_name
+from kuberouter_py.controllers.firewall.view import BRIDGE_NF, View
+from kuberouter_py.controllers.firewall.world import World
+from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.kernel import Chain, IpSet, Rules, SetEntry, SetMember, family_of
+from kuberouter_py.model.policies import IpBlock
+from kuberouter_py.ports import PoliciesOfCluster
+
+SYSCTLS, SETS, MEMBERS, CHAINS = "sysctls", "ipsets", "set members", "iptables"
+FILTER = "filter"
+
+Dirty = dict[str, set[Any]]
+
+
+class Decisions:
+    """view: this node; see look(). notes: for who reports."""
+
+    def __init__(self, config: Config, node_name: str, cluster: PoliciesOfCluster, reconciler: Reconciler) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._reconciler = reconciler
+        self.view = View()
+        self.world = World(node_name)
+        self.peers = Peers(self.world)
+        self.guards = Guards()
+        self.notes = Notes()
+        self.membership = Membership(config, self.world, self.guards)
+        self._in_sets: set[ObjectKey] = set()  # pods that may be in other sets of peers than before
+        self._targets: set[ObjectKey] = set()  # local pods that may want other guards, or have other addresses
+        self._recompile: set[Guard] = set()
+        self._written_for: dict[Guard, frozenset[Need]] = {}  # what a guard's rules speak of, as decided last
+        self._lead_anew = True
+        self._led: set[str] = set()  # names of the guards that ways lead to, as claimed last
+        self._tidy = True
+
+    @property
+    def closes_unknown(self) -> bool:
+        """Whether an address of this node's pods that was not decided yet is closed."""
+        return self._config.netpol_default_deny and bool(self.view.pod_cidrs)
+
+    # -- what was rung ---------------------------------------------------------------------------------------------
+
+    def take_all(self) -> None:
+        """Everything there is."""
+        cluster = self._cluster
+        namespaces = (Rung(NAMESPACE, each.key) for each in cluster.namespaces())
+        policies = (Rung(POLICY, each.key) for each in cluster.policies())
+        self.take([*namespaces, *policies, *(Rung(POD, each.key) for each in cluster.pods_in_full())])
+
+    def take(self, rung: Iterable[Rung]) -> None:
+        """Namespaces and policies before pods: a pod is asked about once."""
+        keys: dict[str, set[ObjectKey]] = {NAMESPACE: set(), POLICY: set(), POD: set()}
+        for kind, key in rung:
+            if kind in keys:
+                keys[kind].add(key)
+        for key in keys[NAMESPACE]:
+            self._take_namespace(key)
+        for key in keys[POLICY]:
+            self._take_policy(key)
+        for key in keys[POD]:
+            self._take_pod(key)
+
+    def _take_namespace(self, key: ObjectKey) -> None:
+        namespace = self._cluster.namespace(key)
+        news = self.world.take_namespace(key.name, namespace.labels if namespace else None)
+        if news and self.peers.namespace_changed(key.name):
+            self._in_sets.update(self.world.in_namespace(key.name))
+
+    def _take_policy(self, key: ObjectKey) -> None:
+        policy = self._cluster.policy(key)
+        if policy == self.world.policy(key):
+            return
+        self._targets |= self.world.take_policy(key, policy)
+        self._recompile |= self.guards.of_policy(key)
+        self.notes.about(POLICY, key, policy_notes(policy))
+
+    def _take_pod(self, key: ObjectKey) -> None:
+        before = self.world.pods.get(key)
+        for touched in self.world.take_pod(key, self._cluster.pod(key)):
+            self._in_sets.add(touched)
+            if any(pod is not None and self.world.is_local(pod) for pod in (self.world.pods.get(touched), before)):
+                self._targets.add(touched)
+
+    def look(self, view: View) -> None:
+        """The node is so now."""
+        if view == self.view:
+            return
+        if view.families != self.view.families:
+            self._recompile |= self.guards.known()
+            self._in_sets.update(self.world.pods)
+            self._targets.update(pod.key for pod in self.world.local())
+        self.view = view
+        self._lead_anew = True
+
+    # -- the stages ------------------------------------------------------------------------------------------------
+
+    def grow(self, dirty: Dirty) -> None:
+        for key in self._targets:
+            pod = self.world.pods.get(key)
+            wanted = guards_of(self.world, pod) if pod is not None and self.world.is_local(pod) else {}
+            new = self.guards.want(key, wanted)
+            self._recompile |= new
+            self._lead_anew = self._lead_anew or bool(new)
+        for guard in self._recompile & self.guards.known():
+            self._compile(guard, dirty)
+        self._recompile = set()
+        self._claim({("pod", key): _share(("pod", key), self._memberships(key)) for key in self._in_sets}, dirty)
+        self._in_sets = set()
+        self._tidy = self._tidy or bool(self._targets)
+        if self._lead_anew:
+            self._lead(dirty, {guard.name for guard in self.guards.known()} | self.membership.names())
+
+    def leads_astray(self) -> bool:
+        """Whether ways lead to guards that are not there (then no way could be written), or not to all that are."""
+        return self._led != self._to_be_led()
+
+    def lead(self, dirty: Dirty) -> None:
+        """Ways to the guards that are there, and to no other."""
+        self._lead(dirty, self._to_be_led())
+
+    def _to_be_led(self) -> set[str]:
+        return self._written() | self.membership.names()
+
+    def _lead(self, dirty: Dirty, guards: Collection[str]) -> None:
+        """The fixed sets and chains, with a way to these guards."""
+        self._lead_anew = False
+        self._led = set(guards)
+        self._claim({"node": _share("node", self._node(guards))}, dirty)
+
+    def enter(self, dirty: Dirty) -> set[ObjectKey]:
+        """Returns the pods that this and the stages after it are about."""
+        pods = self.membership.unsettled(self._targets)
+        self._targets = set()
+        standing = self.standing()
+        self._claim({("in", pod): self._in(pod, standing, stay=True) for pod in pods}, dirty)
+        return pods
+
+    def isolate(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
+        self._claim({("isolated", pod): self._isolated(pod) for pod in pods}, dirty)
+
+    def leave(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
+        standing = self.standing()
+        self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
+        for pod in pods:
+            self.notes.about(POD, pod, self.membership.settled(pod, standing))
+
+    def has_to_tidy(self) -> bool:
+        return self._tidy
+
+    def tidy_again(self) -> None:
+        """After a failure something may stand by now that did not."""
+        self._tidy = True
+
+    def tidy(self, dirty: Dirty) -> None:
+        self._tidy = False
+        held = self.membership.names()
+        for guard in self.guards.idle():
+            if guard.name not in held:
+                self.guards.drop(guard)
+                del self._written_for[guard]
+                self._speaks_of(guard, frozenset(), dirty)
+                self._claim({("guard", guard): Share((), {})}, dirty)
+        self.lead(dirty)
+        for guard, needs in self._written_for.items():
+            if needs != self.peers.used(guard) and self._stands_as_wanted(guard):
+                self._speaks_of(guard, needs, dirty)
+        self._claim({("pod", key): _share(("pod", key), self._memberships(key)) for key in self._in_sets}, dirty)
+        self._in_sets = set()
+
+    # -- what stands -----------------------------------------------------------------------------------------------
+
+    def standing(self) -> Mapping[int, set[str]]:
+        """By family, of those that have any: the chains of guards that judge packets now. A way leads to them."""
+        return self._led_to(self._reconciler.held(CHAINS))
+
+    def as_if_written(self, dirty: Dirty) -> None:
+        """The stages after grow(), had everything been written that was claimed."""
+        standing = self._led_to(self._reconciler.wanted(CHAINS))
+        pods, self._targets = self._targets, set()
+        self.isolate(pods, dirty)
+        self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
+
+    def _led_to(self, held: Mapping[Chain, Rules]) -> Mapping[int, set[str]]:
+        found = {}
+        for family in self.view.families:
+            ways = [rules for chain in (fixed.FROM, fixed.TO) if (rules := held.get(Chain(family, FILTER, chain)))]
+            if len(ways) == 2:
+                led = _words(ways)
+                found[family] = {chain for chain in led if Chain(family, FILTER, chain) in held}
+        return found
+
+    def _written(self) -> set[str]:
+        """Guards whose chain there is, in every family that has any of ours."""
+        held = self._reconciler.held(CHAINS)
+        families = {key.family for key in held}
+        return {
+            guard.name
+            for guard in self.guards.known()
+            if all(Chain(family, FILTER, guard.chain) in held for family in self.view.families if family in families)
+        }
+
+    def _stands_as_wanted(self, guard: Guard) -> bool:
+        held, wanted = self._reconciler.held(CHAINS), self._reconciler.wanted(CHAINS)
+        keys = [Chain(family, FILTER, guard.chain) for family in self.view.families]
+        return all(key in held and held[key] == wanted.get(key) for key in keys)
+
+    def chains_left_behind(self) -> Dirty:
+        """What an earlier process made and nobody wants: but for guards that pods are still in."""
+        held, wanted = self._reconciler.held(CHAINS), self._reconciler.wanted(CHAINS)
+        spoken = _words(rules for key, rules in held.items() if key in wanted)
+        return {CHAINS: {key for key in held if key not in wanted and key.chain not in spoken}}
+
+    def sets_left_behind(self) -> Dirty:
+        """Likewise: but for sets that a rule still speaks of, which would be others without their members."""
+        held, wanted = self._reconciler.held(SETS), self._reconciler.wanted(SETS)
+        names = {name for name in held if name not in wanted}
+        if names:
+            names -= _words(self._reconciler.held(CHAINS).values())
+        members = {key for key in self._reconciler.held(MEMBERS) if key.set in names} if names else set()
+        return {SETS: names, MEMBERS: members}
+
+    # -- shares ----------------------------------------------------------------------------------------------------
+
+    def _claim(self, shares: Mapping[Any, Share], dirty: Dirty) -> None:
+        for name, found in self._reconciler.claim(shares).items():
+            dirty[name] |= found
+
+    def _compile(self, guard: Guard, dirty: Dirty) -> None:
+        """Its rules as decided now. Until they are written, what the ones before speak of is kept as well."""
+        policies = [policy for key in guard.policies if (policy := self.world.policy(key)) is not None]
+        items: list[Item] = []
+        needs: set[Need] = set()
+        for family in self.view.families:
+            rules, spoken = allowed(policies, guard.direction, family)
+            needs |= spoken
+            refuse = fixed.REFUSE_FROM if guard.direction == EGRESS else fixed.REFUSE_TO
+            items.append(Item(SETS, guard.pods_set(family), IpSet("hash:ip", family)))
+            items.append(Item(CHAINS, Chain(family, FILTER, guard.chain), Rules((*rules, f"-g {refuse}"))))
+        self._written_for[guard] = frozenset(needs)
+        self._speaks_of(guard, self.peers.used(guard) | needs, dirty)
+        self._claim({("guard", guard): _share(("guard", guard), items)}, dirty)
+        self._tidy = True
+
+    def _speaks_of(self, guard: Guard, needs: frozenset[Need], dirty: Dirty) -> None:
+        come, gone = self.peers.use(guard, needs)
+        for need in come | gone:
+            self._in_sets |= self.peers.in_set(need)
+        shares = {("set", need): _share(("set", need), self._set(need)) for need in come}
+        shares.update((("set", need), Share((), {})) for need in gone)
+        self._claim(shares, dirty)
+
+    def _set(self, need: Need) -> Iterator[Item]:
+        for family in families_of(need, self.view.families):
+            yield Item(SETS, set_name(need, family), header(need, family))
+            if isinstance(need, IpBlock):
+                for member, value in block_members(need, family):
+                    yield Item(MEMBERS, member, value)
+
+    def _memberships(self, key: ObjectKey) -> Iterator[Item]:
+        pod = self.world.pods.get(key)
+        needs = list(self.peers.of(pod)) if pod is not None else []
+        for address in self.world.addresses(key) if needs else ():
+            family = family_of(address)
+            if pod is None or family not in self.view.families:
+                continue
+            for need in dict.fromkeys(needs):
+                name = set_name(need, family)
+                if not isinstance(need, NamedPort):
+                    yield Item(MEMBERS, SetMember(name, SetEntry(address)), None)
+                    continue
+                for number in {port.port for port in pod.ports if (port.name, port.protocol) == need}:
+                    yield Item(MEMBERS, SetMember(name, SetEntry(address, need.protocol, number)), None)
+
+    def _node(self, guards: Collection[str]) -> Iterator[Item]:
+        for family in self.view.families:
+            if self.view.bridges:  # pods of one bridge are judged only if what passes between them comes to iptables
+                yield Item(SYSCTLS, BRIDGE_NF[family], "1")
+            for name, kind in fixed.sets(self._config, family):
+                yield Item(SETS, name, kind)
+            for chain, rules in fixed.chains(self._config, self.view, family, guards):
+                yield Item(CHAINS, chain, rules)
+
+    def _in(self, pod: ObjectKey, standing: Mapping[int, set[str]], *, stay: bool) -> Share:
+        return _share(("in", pod), _members(self.membership.guards(pod, standing, stay=stay)))
+
+    def _isolated(self, pod: ObjectKey) -> Share:
+        return _share(("isolated", pod), _members(self.membership.isolation(pod, self.view.families)))
+
+
+def _words(chains: Iterable[Rules]) -> set[str]:
+    return {word for rules in chains for rule in rules.rules for word in rule.split()}
+
+
+def _share(claim: Hashable, items: Iterable[Item]) -> Share:
+    unit = tuple(items)
+    return Share((), {claim: unit} if unit else {})
+
+
+def _members(members: Iterable[SetMember]) -> Iterator[Item]:
+    return (Item(MEMBERS, member, None) for member in members)

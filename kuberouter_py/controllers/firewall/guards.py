@@ -1,0 +1,109 @@
+"""Guards: one chain for every set of policies that select a local pod, in one direction. Pure.
+
+Pods with the same policies share a guard and enter or leave it by membership of its set: iptables is needed when a
+policy changes, and not when a pod does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kuberouter_py.controllers.firewall.rules import DIRECTIONS, EGRESS, rules_of
+from kuberouter_py.controllers.firewall.world import World
+from kuberouter_py.model.cluster import ObjectKey, Pod
+from kuberouter_py.model.names import FIREWALL_CHAINS, fingerprint, firewall_set
+
+
+class Guard(NamedTuple):
+    """policies: those that isolate its pods, in the order of their names; at least one."""
+
+    direction: str
+    policies: tuple[ObjectKey, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the policies' names alone: what they say may change, and the guard stays."""
+        names = (part for key in self.policies for part in key)
+        return f"{self.direction[0]}-{fingerprint(self.direction, *names)}"
+
+    @property
+    def chain(self) -> str:
+        return guard_chain(self.name)
+
+    def pods_set(self, family: int) -> str:
+        return firewall_set(self.name, family)
+
+
+def guard_chain(name: str) -> str:
+    return f"{FIREWALL_CHAINS}{name.upper()}"
+
+
+def guards_of(world: World, pod: Pod) -> dict[str, Guard]:
+    """By direction; a direction that no policy isolates is absent."""
+    found = {}
+    selecting = world.selecting(pod)
+    for direction in DIRECTIONS:
+        isolating = tuple(each.key for each in selecting if rules_of(each, direction) is not None)
+        if isolating:
+            found[direction] = Guard(direction, isolating)
+    return found
+
+
+class Guards:
+    """Which local pod wants which guard, and which pods a guard has."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[ObjectKey, dict[str, Guard]] = {}
+        self._pods: dict[Guard, set[ObjectKey]] = {}
+        self._of_policy: dict[ObjectKey, set[Guard]] = {}
+        self._idle: set[Guard] = set()
+
+    def want(self, pod: ObjectKey, guards: dict[str, Guard]) -> set[Guard]:
+        """What it wants from now on; returns the guards that are new by it."""
+        before = self._wanted.pop(pod, {})
+        if guards:
+            self._wanted[pod] = guards
+        for guard in before.values():
+            self._pods[guard].discard(pod)
+        new = set()
+        for guard in guards.values():
+            if guard not in self._pods:
+                new.add(guard)
+                self._pods[guard] = set()
+                for policy in guard.policies:
+                    self._of_policy.setdefault(policy, set()).add(guard)
+            self._pods[guard].add(pod)
+            self._idle.discard(guard)
+        self._idle.update(guard for guard in before.values() if not self._pods[guard])
+        return new
+
+    def wanted(self, pod: ObjectKey) -> dict[str, Guard]:
+        return self._wanted.get(pod, {})
+
+    def pods(self, guard: Guard) -> set[ObjectKey]:
+        return self._pods.get(guard, set())
+
+    def of_policy(self, policy: ObjectKey) -> set[Guard]:
+        """Idle ones too, for as long as they stand."""
+        return self._of_policy.get(policy, set())
+
+    def known(self) -> set[Guard]:
+        return set(self._pods)
+
+    def idle(self) -> set[Guard]:
+        """Those that have no pod any more."""
+        return set(self._idle)
+
+    def drop(self, guard: Guard) -> None:
+        self._idle.discard(guard)
+        self._pods.pop(guard, None)
+        for policy in guard.policies:
+            held = self._of_policy.get(policy)
+            if held is not None:
+                held.discard(guard)
+                if not held:
+                    del self._of_policy[policy]
+
+
+def is_egress(name: str) -> bool:
+    return name.startswith(EGRESS[0] + "-")

@@ -1,0 +1,124 @@
+"""Which guard a local pod is in, in each direction and family, and for what it is isolated. Pure.
+
+A pod goes into the guard that it wants as soon as that stands. Until then it stays in the one that it is in; is there
+none, it is isolated without one: closed, which needs a set's member and no rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.firewall import chains as fixed
+from kuberouter_py.controllers.firewall.guards import Guards, guard_chain
+from kuberouter_py.controllers.firewall.notes import CLOSED, NOT_UP_TO_DATE
+from kuberouter_py.controllers.firewall.rules import DIRECTIONS, EGRESS, INGRESS
+from kuberouter_py.controllers.firewall.rung import POD
+from kuberouter_py.controllers.firewall.world import World
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.kernel import SetEntry, SetMember, address_text, family_of
+from kuberouter_py.model.names import FIREWALL_SETS, firewall_set
+from kuberouter_py.model.report import Note
+
+Standing = Mapping[int, Collection[str]]  # by family, the chains of guards that judge packets now
+Place = tuple[str, int]  # direction and family
+
+_ISOLATED = {EGRESS: fixed.EGRESS_ISOLATED, INGRESS: fixed.INGRESS_ISOLATED}
+_GUARD_HEADS = {f"{FIREWALL_SETS}{direction[0]}-": direction for direction in DIRECTIONS}
+
+
+class Membership:
+    def __init__(self, config: Config, world: World, guards: Guards) -> None:
+        self._config = config
+        self._world = world
+        self._guards = guards
+        self._in: dict[ObjectKey, dict[Place, str]] = {}  # names of guards
+        self._unsettled: set[ObjectKey] = set()
+        self._found: dict[bytes, dict[Place, str]] = {}  # what an earlier process left, by address
+
+    def found(self, members: Collection[SetMember]) -> None:
+        """What the kernel holds from before this process: pods are held in it until theirs stands."""
+        for member in members:
+            for head, direction in _GUARD_HEADS.items():
+                if member.set.startswith(head):
+                    address = member.entry.address
+                    name = member.set[len(FIREWALL_SETS) :].rpartition("-")[0]
+                    self._found.setdefault(address, {})[direction, family_of(address)] = name
+
+    def names(self) -> set[str]:
+        """Of the guards that pods are in."""
+        return {name for places in (*self._in.values(), *self._found.values()) for name in places.values()}
+
+    def forget_found(self) -> None:
+        """Everybody was asked once."""
+        self._found = {}
+
+    def unsettled(self, more: Collection[ObjectKey]) -> set[ObjectKey]:
+        """These, and who is not yet where it wants to be."""
+        pods, self._unsettled = {*more, *self._unsettled}, set()
+        return pods
+
+    def guards(self, pod: ObjectKey, standing: Standing, *, stay: bool) -> Iterator[SetMember]:
+        """The guards' sets that it is to be in; stay: those that it is in as well."""
+        before = self._places(pod)
+        now = self._targets(pod, standing)
+        for address in self._world.addresses(pod):
+            family = family_of(address)
+            for direction in DIRECTIONS:
+                place = direction, family
+                for name in dict.fromkeys((now.get(place), before.get(place) if stay else None)):
+                    if name is not None and family in standing:
+                        yield SetMember(firewall_set(name, family), SetEntry(address))
+
+    def isolation(self, pod: ObjectKey, families: Collection[int]) -> Iterator[SetMember]:
+        """What it is isolated for; and that it was decided, with --netpol-default-deny."""
+        roles = [_ISOLATED[direction] for direction in self._guards.wanted(pod)]
+        held = self._world.pods.get(pod)
+        if self._config.netpol_default_deny and held is not None and self._world.is_local(held):
+            roles.append(fixed.KNOWN)
+        for address in self._world.addresses(pod):
+            if family_of(address) in families:
+                for role in roles:
+                    yield SetMember(firewall_set(role, family_of(address)), SetEntry(address))
+
+    def settled(self, pod: ObjectKey, standing: Standing) -> tuple[Note, ...]:
+        """It is in its guards now. What is to be said of it."""
+        wanted, now = self._guards.wanted(pod), self._targets(pod, standing)
+        notes = []
+        for address in self._world.addresses(pod):
+            family = family_of(address)
+            for direction, guard in wanted.items():
+                name = now.get((direction, family))
+                if name == guard.name:
+                    continue
+                self._unsettled.add(pod)
+                if family not in standing:  # nothing of this family can be written: said of the tables
+                    continue
+                where = f"{direction} of {address_text(address)}"
+                if name is None:
+                    notes.append(Note(POD, pod, CLOSED, f"{where}: closed, its rules cannot be written", event=True))
+                else:
+                    notes.append(Note(POD, pod, NOT_UP_TO_DATE, f"{where}: as before, its new rules cannot be written"))
+        if now:
+            self._in[pod] = now
+        else:
+            self._in.pop(pod, None)
+        return tuple(notes)
+
+    def _places(self, pod: ObjectKey) -> Mapping[Place, str]:
+        if pod in self._in or not self._found:
+            return self._in.get(pod, {})
+        return {place: name for each in self._world.addresses(pod) for place, name in self._found.get(each, {}).items()}
+
+    def _targets(self, pod: ObjectKey, standing: Standing) -> dict[Place, str]:
+        """Where it is to be: the guard that it wants, else the one that it is in, if that stands."""
+        before = self._places(pod)
+        found = {}
+        for direction, guard in self._guards.wanted(pod).items():
+            for family, chains in standing.items():
+                kept = before.get((direction, family))
+                if guard.chain in chains:
+                    found[direction, family] = guard.name
+                elif kept is not None and guard_chain(kept) in chains:
+                    found[direction, family] = kept
+        return found
