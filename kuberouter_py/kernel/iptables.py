@@ -32,8 +32,10 @@ class Chains:
     """Table[Chain, Rules]: our chains and jumps.
 
     A value read from the kernel (`iptables_text.Seen`) equals the wanted Rules when exactly the wanted fingerprints
-    stand there, in the wanted order, nothing foreign among them and, for jumps, first (or last) in their chain. Compare
-    with `==`; nothing has to be registered beforehand, and a process without memory sees the same.
+    stand there, in the wanted order, nothing foreign among them and, for jumps, no rule of others before (or after)
+    them in their chain. Jumps of another controller of ours may stand anywhere: whoever writes last stands first, and
+    is not pushed away again. Compare with `==`; nothing has to be registered beforehand, and a process without memory
+    sees the same.
 
     What of ours stands in the flavour that is not in use reads as never equal, so that a plan rewrites or removes it:
     apply fills the flavour in use first, then takes the other's away. backend "auto": see `iptables_flavours.choose`.

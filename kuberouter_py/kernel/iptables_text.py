@@ -98,16 +98,16 @@ class Place:
 
     lines: list[str] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    length: int = 0  # rules in the chain, anybody's
+    before: list[int] = field(default_factory=list)  # for each of them: how many rules of others stand before it
+    others: int = 0  # rules of others in the chain; a jump to another controller's chain is nobody's
 
     @property
     def leads(self) -> bool:
-        return self.positions == list(range(len(self.positions)))
+        return not any(self.before)
 
     @property
     def trails(self) -> bool:
-        return self.positions == list(range(self.length - len(self.positions), self.length))
+        return all(count == self.others for count in self.before)
 
 
 @dataclass
@@ -123,13 +123,16 @@ def parse(text: str, family: int, prefix: str) -> Saved:
     """Reads iptables-save's output (either flavour, without counters). Ours: chains whose name starts with `prefix`,
     and every rule in a built-in chain that leads to one, with or without our comment (the name space is ours, and such
     a rule holds our chain in place).
+
+    What another controller of this program has there is neither ours nor anybody else's: two that both have to be first
+    in a chain do not take turns.
     """
     saved = Saved()
     table = ""
-    lengths: dict[Chain, int] = {}
+    others: dict[Chain, int] = {}
     for line in text.splitlines():
         if line.startswith("-A "):
-            _take(saved, lengths, Chain(family, table, line.split(" ", 2)[1]), line, prefix)
+            _take(saved, others, Chain(family, table, line.split(" ", 2)[1]), line, prefix)
         elif line.startswith(":"):
             name = line[1:].split(" ", 1)[0]
             saved.hint = saved.hint or (table == "mangle" and name in HINT_CHAINS)
@@ -138,25 +141,23 @@ def parse(text: str, family: int, prefix: str) -> Saved:
         elif line.startswith("*"):
             table = line[1:].strip()
     for key, place in saved.places.items():
-        place.length = lengths.get(key, 0)
+        place.others = others.get(key, 0)
     return saved
 
 
-def _take(saved: Saved, lengths: dict[Chain, int], key: Chain, line: str, prefix: str) -> None:
-    position = lengths.get(key, 0)
-    lengths[key] = position + 1
-    if key.chain not in BUILT_IN and not key.chain.startswith(prefix):
-        saved.foreign_rules += 1
-        return
+def _take(saved: Saved, others: dict[Chain, int], key: Chain, line: str, prefix: str) -> None:
     rule = line.split(" ", 2)[2] if line.count(" ") > 1 else ""
-    if key.chain in BUILT_IN and not target(rule).startswith(prefix):
-        saved.foreign_rules += 1
+    owner = target(rule) if key.chain in BUILT_IN else key.chain
+    if not owner.startswith(prefix):
+        if not owner.startswith(names.CHAIN_PREFIX):
+            saved.foreign_rules += 1
+            others[key] = others.get(key, 0) + 1
         return
     place = saved.places.setdefault(key, Place())
     mark = _MARK.search(rule)
     place.lines.append(rule)
     place.marks.append(mark.group(1) if mark else "")
-    place.positions.append(position)
+    place.before.append(others.get(key, 0))
 
 
 def script(wanted: Mapping[Chain, Rules | None], there: Mapping[Chain, Place]) -> str:

@@ -134,7 +134,8 @@ class Chain(NamedTuple):
 class Rules(NamedTuple):
     """A chain's content. Each rule is iptables-save syntax without `-A CHAIN` and without our ownership comment.
 
-    For a built-in chain: the jumps of ours that must stand there; `first` says whether they must be its first rules.
+    For a built-in chain: the jumps of ours that must stand there; `first` says that no rule of others may stand before
+    them, else none may stand behind them.
     """
 
     rules: tuple[str, ...]

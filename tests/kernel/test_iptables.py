@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,12 @@ import pytest
 from kuberouter_py.kernel import command, iptables
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.iptables_flavours import Flavour, nf_tables_lacks
+from kuberouter_py.kernel.iptables_text import target
 from kuberouter_py.model.kernel import Chain, Rules
 from kuberouter_py.ports import Plan, Unavailable
 from tests.kernel.exam import bring, difference, settle, sh
 
-PREFIX = "KRPY-SVC-"
+PREFIX, FIREWALL = "KRPY-SVC-", "KRPY-FW-"
 HERE: list[Flavour] = ["legacy"] if nf_tables_lacks(4) else ["legacy", "nft"]
 
 pytestmark = pytest.mark.usefixtures("netns")
@@ -145,6 +147,82 @@ def test_a_jump_may_have_to_be_last(chains: Chains, flavour: Flavour) -> None:
     assert list(difference(chains, last).change) == [tail]
     settle(chains, last)
     assert rules_of(flavour, "filter", "FORWARD")[-1].endswith(PREFIX + "TAIL")
+
+
+def beside(family: int = 4) -> dict[Chain, Rules]:
+    """What the firewall's edge wants in the built-in chains of wanted(), and in one of its own."""
+    own = Chain(family, "filter", FIREWALL + "INPUT")
+    jump = (f"-j {FIREWALL}INPUT",)
+    return {
+        own: Rules(("-m conntrack --ctstate ESTABLISHED -j RETURN", "-j REJECT")),
+        Chain(family, "filter", "INPUT"): Rules(jump),
+        Chain(family, "filter", "OUTPUT"): Rules(jump, first=False),
+    }
+
+
+def both_beside() -> dict[Chain, Rules]:
+    return {**beside(4), **beside(6)}
+
+
+def test_two_controllers_do_not_push_each_other_around(chains: Chains, flavour: Flavour) -> None:
+    sh(f"iptables-{flavour} -A INPUT -p tcp --dport 1 -j ACCEPT; iptables-{flavour} -A OUTPUT -p tcp --dport 1")
+    firewall = Chains(FIREWALL, flavour)
+    services = {**both_families(), Chain(4, "filter", "OUTPUT"): Rules((f"-j {PREFIX}INPUT",), first=False)}
+    for _ in range(2):  # whoever comes second, and whoever finds itself behind the other
+        settle(chains, services)
+        settle(firewall, both_beside())
+        assert not difference(chains, services)
+        jumps = [target(rule) for rule in rules_of(flavour, "filter", "INPUT")]
+        assert sorted(jumps[:3]) == [FIREWALL + "INPUT", PREFIX + "INPUT", PREFIX + "INPUT"]
+        assert jumps[3:] == ["ACCEPT"]
+        sh(f"iptables-{flavour} -D INPUT 1")  # somebody takes the first jump away: only its owner has to do something
+        short = [edge for edge, want in ((chains, services), (firewall, both_beside())) if difference(edge, want)]
+        assert len(short) == 1
+    settle(chains, services)
+    settle(firewall, both_beside())
+    sh(f"iptables-{flavour} -I INPUT -p udp --dport 1 -j ACCEPT; iptables-{flavour} -A OUTPUT -p udp --dport 1")
+    assert difference(chains, services).change.keys() == {Chain(4, "filter", "INPUT"), Chain(4, "filter", "OUTPUT")}
+    assert difference(firewall, both_beside()).change.keys() == {
+        Chain(4, "filter", "INPUT"), Chain(4, "filter", "OUTPUT"),
+    }  # fmt: skip
+    settle(chains, services)
+    settle(firewall, both_beside())
+    assert not difference(chains, services)
+
+
+@pytest.mark.parametrize("going", [PREFIX, FIREWALL])
+def test_one_controller_goes_and_the_other_s_stay(chains: Chains, flavour: Flavour, going: str) -> None:
+    firewall = Chains(FIREWALL, flavour)
+    settle(firewall, both_beside())
+    settle(chains, both_families())
+    edges = {PREFIX: (chains, both_families()), FIREWALL: (firewall, both_beside())}
+    (stays, want), (goes, _) = edges[FIREWALL if going == PREFIX else PREFIX], edges[going]
+    before = stays.read().ours
+    settle(goes, {})
+    for family in (4, 6):
+        assert going not in saved(flavour, family)
+    assert stays.read().ours == before
+    assert not difference(stays, want)
+
+
+def test_one_is_read_while_the_other_writes(chains: Chains, flavour: Flavour) -> None:
+    firewall, reader = Chains(FIREWALL, flavour), Chains(PREFIX, flavour)
+    settle(chains, both_families())
+    refused: list[object] = []
+
+    def write() -> None:
+        for turn in range(12):
+            refused.extend(bring(firewall, both_beside() if turn % 2 == 0 else {}))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    reads = 0
+    while writer.is_alive():
+        assert not difference(reader, both_families())
+        reads += 1
+    writer.join()
+    assert refused == [] and reads > 1
+    assert firewall.read().ours == {}
 
 
 GUILTY = {

@@ -76,6 +76,25 @@ def test_where_jumps_must_stand() -> None:
     assert parse(leads, 4, PREFIX).foreign_rules == 1
 
 
+def test_jumps_of_another_controller_stand_in_nobodys_way() -> None:
+    theirs, foreign = "-A PREROUTING -j KRPY-FW-PODS", "-A PREROUTING -j OTHERS"
+    two = Rules((*JUMP.rules, f"-p udp -j {PREFIX}NAT"))
+    first, second = [line for line in saved(HOOK, two).splitlines() if line.startswith("-A")]
+
+    def stands(*rules: str) -> tuple[bool, bool]:
+        found = seen(HOOK, "\n".join(["*nat", *rules]))
+        return found == two, found == two._replace(first=False)
+
+    assert stands(theirs, first, theirs, second, theirs) == (True, True)
+    assert stands(theirs, first, second, foreign) == (True, False)
+    assert stands(theirs, foreign, first, theirs, second, theirs) == (False, True)
+    assert stands(first, theirs, foreign, second) == (False, False)
+    assert stands(foreign, first, second, foreign) == (False, False)
+    text = "\n".join(["*nat", theirs, "-A KRPY-FW-PODS -j ACCEPT", f"-A {PREFIX}NAT -j KRPY-FW-PODS"])
+    assert parse(text, 4, PREFIX).foreign_rules == 0, "what this program wrote says nothing of who else is here"
+    assert parse(text, 4, PREFIX).places.keys() == {NAT}
+
+
 def test_only_what_bears_our_name_is_ours() -> None:
     text = "\n".join([
         "# Warning: iptables-legacy tables present, use iptables-legacy-save to see them",
