@@ -190,8 +190,11 @@ class Chains:
         return failed
 
     def _restore(self, flavour: Flavour, family: int, wanted: Wanted) -> None:
+        """Only for jumps, whose old ones go by exact text, is the table read before it is written: it may be long. A
+        chain that is gone already goes once more without harm.
+        """
         there: Mapping[Chain, Place] = {}
-        if any(rules is None or key.chain in BUILT_IN for key, rules in wanted.items()):
+        if any(key.chain in BUILT_IN for key in wanted):
             there = self._programs.save(flavour, family).places
             wanted = {key: rules for key, rules in wanted.items() if rules is not None or key in there}
         if wanted:

@@ -271,6 +271,58 @@ def test_one_process_each_way_for_a_family(chains: Chains) -> None:
     before = command.programs_run()
     assert chains.apply(Plan(change=content)) == {}
     assert command.programs_run() - before == 1
+    free = {Chain(4, "filter", f"{PREFIX}{number}"): Rules(("-j RETURN",)) for number in range(3)}
+    assert chains.apply(Plan(add=free)) == {}
+    before = command.programs_run()
+    assert chains.apply(Plan(remove=free)) == {}
+    assert command.programs_run() - before == 1
+    assert chains.apply(Plan(remove=free)) == {}, "gone already"
+    assert not difference(chains, {**wanted(), **{key: new for key, (_old, new) in content.items()}})
+
+
+def guards(port: int) -> dict[Chain, Rules]:
+    """Chains of several rules, that any half-written content would show in."""
+    return {
+        Chain(4, "filter", f"{PREFIX}{number}"): Rules(
+            (*(f"-p tcp --dport {port + one} -j RETURN" for one in range(5)), "-j REJECT")
+        )
+        for number in range(8)
+    }
+
+
+@pytest.mark.parametrize("what", GUILTY)
+def test_a_chain_that_is_refused_keeps_its_old_content_whole(chains: Chains, what: str) -> None:
+    settle(chains, guards(80))
+    bad = Chain(4, "filter", PREFIX + "3")
+    changed = {**guards(8080), bad: Rules((*guards(8080)[bad].rules, GUILTY[what]))}
+    assert bring(chains, changed).keys() == {bad}
+    assert not difference(chains, {**guards(8080), bad: guards(80)[bad]})
+
+
+def test_a_restore_that_fails_now_and_then_leaves_nothing_half_written(flavour: Flavour) -> None:
+    """However it fails: before it begins, after it has done it, or for want of the program."""
+    turns = itertools.cycle(["fails", "", "fails late", "is missing", "", "fails"])
+
+    def unreliable(argv: list[str], **more: object) -> str:
+        how = next(turns) if argv[0].endswith("-restore") else ""
+        if how == "is missing":
+            raise Unavailable(f"{argv[0]}: No such file or directory")
+        printed = command.run(argv, **more) if how != "fails" else ""  # type: ignore[arg-type]
+        if how:
+            raise command.CommandFailed(argv, 1, "exit")
+        return printed
+
+    chains, witness = Chains(PREFIX, flavour, run=unreliable), Chains(PREFIX, flavour)
+    settle(witness, guards(80))
+    refusals = 0
+    for attempt in range(20):
+        old, new = (guards(80), guards(8080)) if attempt % 2 == 0 else (guards(8080), guards(80))
+        refused = chains.apply(Plan(change={key: (old[key], new[key]) for key in new}))
+        refusals += len(refused)
+        assert not difference(witness, {**new, **{key: there for key, there in witness.read().ours.items()
+                                                  if key in refused and there == old[key]}})  # fmt: skip
+        settle(witness, new)
+    assert refusals
 
 
 def test_a_held_lock_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
