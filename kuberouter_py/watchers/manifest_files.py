@@ -70,7 +70,10 @@ def read_manifest(name: str, data: bytes, kinds: Iterable[Kind]) -> Manifest:
         from kuberouter_py.watchers.manifest_yaml import yaml_items  # where no file is YAML, nobody needs to load it
 
         items = yaml_items(name, data)
-    wanted = {(version, kind.object_kind): kind for kind in kinds for version in kind.api_versions}
+    wanted: dict[tuple[str, str], list[Kind]] = {}  # of Pods there may be two: whole, and their metadata alone
+    for kind in kinds:
+        for version in kind.api_versions:
+            wanted.setdefault((version, kind.object_kind), []).append(kind)
     manifest = Manifest()
     at, place = 0, ""
     for raw, line, *inheritance in items:
@@ -80,18 +83,21 @@ def read_manifest(name: str, data: bytes, kinds: Iterable[Kind]) -> Manifest:
             about = head(raw)
         except DecodeError as error:
             raise FileError(f"{place}: {error.reason}") from None
-        kind = wanted.get((about.api_version or inheritance[0], about.kind or inheritance[1]))
-        if kind is None or not kind.admits(about):
-            continue
-        try:
-            decoded = decode_versioned(kind.name, raw)
-            if decoded.object is not None:
-                manifest.found.append(Found(kind.name, decoded.key, decoded.object, place))
-        except DecodeError as error:
-            if error.key is None:
-                raise FileError(f"{place}: {error.reason}") from None
-            manifest.undecodable.append(Undecodable(kind.name, error.key, error.reason, place))
+        for kind in wanted.get((about.api_version or inheritance[0], about.kind or inheritance[1]), ()):
+            if kind.admits(about):
+                _take(manifest, kind, raw, place)
     return manifest
+
+
+def _take(manifest: Manifest, kind: Kind, raw: bytes | msgspec.Raw, place: str) -> None:
+    try:
+        decoded = decode_versioned(kind.name, raw)
+        if decoded.object is not None:
+            manifest.found.append(Found(kind.name, decoded.key, decoded.object, place))
+    except DecodeError as error:
+        if error.key is None:
+            raise FileError(f"{place}: {error.reason}") from None
+        manifest.undecodable.append(Undecodable(kind.name, error.key, error.reason, place))
 
 
 def _json_items(name: str, data: bytes) -> Iterator[Item]:

@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberouter_py.model.cluster import EndpointSlice, Node, ObjectKey, Service
+from kuberouter_py.model.cluster import EndpointSlice, Node, ObjectKey, Pod, PodMetadata, Service
 from kuberouter_py.ports import Unavailable
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.decode_fields import address
-from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, SERVICES, Kind, own_node
+from kuberouter_py.watchers.decode_workloads import ENDPOINT_WEIGHT
+from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, POD_METADATA, PODS, SERVICES, Kind, own_node
 from kuberouter_py.watchers.manifest_files import FileError, read_manifest
 from kuberouter_py.watchers.manifests import LATEST, SOONEST, ManifestFolder, _interval
 from kuberouter_py.watchers.watchers import Watchers
@@ -147,6 +148,26 @@ def test_json_lists(folder: Folder) -> None:
     folder.write("d.yaml", {"apiVersion": "v1", "kind": "ServiceList", "items": typed[:1] and [typed[0] | {}]})
     assert folder.look()[0] == ("Service", {f"shop/{name}" for name in "abcde"})
     assert folder.problems == ["d.yaml:1: shop/c is in b.json:1 already, which counts"]
+
+
+def test_a_pod_is_read_whole_and_for_its_metadata(tmp_path: Path) -> None:
+    """The firewall and the Service proxy ask for it by two names."""
+    folder = Folder(tmp_path, (PODS, POD_METADATA))
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "a", "namespace": "shop", "uid": "u", "annotations": {ENDPOINT_WEIGHT: "3"}},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": {"podIP": "10.244.1.2", "podIPs": [{"ip": "10.244.1.2"}]},
+    }
+    folder.write("a.json", pod)
+    folder.look()
+    assert [each.ips for each in folder.cache.list(Pod)] == [(address("10.244.1.2"),)]
+    assert [each.weight for each in folder.cache.list(PodMetadata)] == ["3"]
+    folder.write("a.json", pod | {"spec": {"nodeName": 3, "containers": []}})
+    folder.look()
+    assert [problem.partition(":")[0] for problem in folder.problems] == ["a.json"]
+    assert [each.node for each in folder.cache.list(Pod)] == ["n1"]  # its last good content
 
 
 def test_labels_select_as_the_server_does(folder: Folder) -> None:
