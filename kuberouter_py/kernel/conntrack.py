@@ -1,6 +1,6 @@
-"""Connection tracking: the UDP flows that the kernel remembers, and forgetting some of them.
+"""Connection tracking: the flows that the kernel remembers, and forgetting some of them.
 
-Which flows are stale is decided elsewhere (controllers/services/flows.py). Layouts: include/uapi/linux/netfilter/
+Which of them are stale or forbidden is decided elsewhere (controllers/). Layouts: include/uapi/linux/netfilter/
 nfnetlink_conntrack.h; what a command needs: net/netfilter/nf_conntrack_netlink.c. Where ip_vs forwards a flow, the
 source of the reply is the endpoint: the entry tells who answers.
 """
@@ -28,11 +28,12 @@ _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3  # CTA_PROTO_*
 # Which parts of the tuple a dump is filtered by (CTA_FILTER_ORIG_FLAGS, _REPLY_FLAGS; Linux 5.8). An older kernel does
 # not know the attribute and tells everything.
 _FILTER_FLAGS, _BY_PROTOCOL = struct.pack("=HHIHHI", 8, 1, 1 << 3, 8, 2, 0), netlink.u8(_NUMBER, Protocol.UDP)
+_SERVED = frozenset(Protocol)
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 class Conntrack:
-    """ports.Flows."""
+    """ports.Flows, and ports.TrackedFlows."""
 
     def __init__(self) -> None:
         self._batch = Batch(NETLINK_NETFILTER)
@@ -53,6 +54,13 @@ class Conntrack:
         for payload in _asked(self._batch, request):
             flow = parse_flow(payload)
             if flow is not None and flow.protocol == Protocol.UDP:
+                yield flow
+
+    def flows(self, family: int) -> Iterator[Flow]:
+        """The same of TCP, UDP and SCTP."""
+        for payload in _asked(self._batch, _message(_GET, family)):
+            flow = parse_flow(payload)
+            if flow is not None and flow.protocol in _SERVED:
                 yield flow
 
     def forget(self, flows: Iterable[Flow]) -> None:
