@@ -25,6 +25,8 @@ ATTEMPTS = 6  # for one Event, 1, 2, 4, 8 and 16 s apart: a restart of the API s
 MESSAGE_BYTES = 1024  # the API refuses longer ones (validation of core/v1 Event)
 NAME_HEAD = 200  # characters of the object's name in the Event's, which may have 253 in all
 
+API_VERSIONS = {"NetworkPolicy": "networking.k8s.io/v1"}  # everything else that we write of is in core/v1
+
 CreateEvent = Callable[[str, Mapping[str, object]], object]
 
 
@@ -121,7 +123,7 @@ def event_body(note: Note, uid: str, now: float) -> dict[str, Any]:
     message = _cut(note.message)
     seed = "\0".join((note.kind, namespace, note.owner.name, uid, note.reason, message))
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    regarding = {"apiVersion": "v1", "kind": note.kind, "name": note.owner.name}
+    regarding = {"apiVersion": API_VERSIONS.get(note.kind, "v1"), "kind": note.kind, "name": note.owner.name}
     if namespace:
         regarding["namespace"] = namespace
     if uid:

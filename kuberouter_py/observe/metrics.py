@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from kuberouter_py.model.report import ControllerStatus, SyncReport
+from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.http import Response
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Metrics:
     """Counts what is reported to it (any thread); `exposition` is asked by the HTTP server.
 
     version: of this package. counters: reads IPVS now, with its Services' names; called at each scrape.
-    statuses: every controller's status now.
+    statuses: every controller's status now. denied: what the firewall has denied until now.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class Metrics:
         counters: Callable[[], Iterable[ServiceCounters]],
         statuses: Callable[[], Sequence[ControllerStatus]],
         wall: Callable[[], float] = time.time,
+        denied: Callable[[], Iterable[DeniedCounters]] = tuple,
     ) -> None:
         self._version = version
+        self._denied = denied
         self._service_counters = counters
         self._statuses = statuses
         self._wall = wall
@@ -185,6 +188,7 @@ class Metrics:
             self._export.observe(time.monotonic() - began)
             found += self._sync_metrics()
         yield from found
+        yield from self._denied_metrics()
         yield from self._standing_metrics()
 
     def _service_metrics(self) -> Iterator[Metric]:
@@ -203,6 +207,19 @@ class Metrics:
                     if (value := getattr(row, column)) is not None:
                         metric.add_metric(label, value)
                 yield metric
+
+    def _denied_metrics(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily
+
+        rows = list(self._denied())
+        for name in ("packets", "bytes"):
+            text = f"{name} that NetworkPolicy denied to (ingress) or from (egress) a pod of this node"
+            metric = CounterMetricFamily(
+                f"kuberouter_py_netpol_denied_{name}", text, labels=("namespace", "pod", "direction")
+            )
+            for row in rows:
+                metric.add_metric((row.namespace, row.pod, row.direction), getattr(row, name))
+            yield metric
 
     def _sync_metrics(self) -> Iterator[Metric]:
         """Called with the lock held."""
@@ -230,16 +247,19 @@ class Metrics:
         yield from self._answer_counters()
 
     def _durations(self) -> Iterator[Metric]:
-        merged = {True: Histogram(SYNC_BUCKETS), False: Histogram(SYNC_BUCKETS)}
-        for (controller, full), histogram in self._syncs.items():
-            if controller == "services":
-                merged[full] = histogram
-        both = _merged(merged[True], merged[False])
+        merged, both = self._durations_of("services")
         text = "duration of a sync of the services controller"
         yield _histogram("kubeproxy_sync_proxy_rules_duration_seconds", text, both)
         yield _histogram("kubeproxy_sync_full_proxy_rules_duration_seconds", f"{text}, of everything", merged[True])
         yield _histogram("kubeproxy_sync_partial_proxy_rules_duration_seconds", f"{text}, of a change", merged[False])
         yield _histogram("kube_router_controller_ipvs_services_sync_time", text, both)
+        text = "duration of a sync of the firewall controller"
+        yield _histogram("kube_router_controller_iptables_sync_time", text, self._durations_of("firewall")[1])
+
+    def _durations_of(self, controller: str) -> tuple[Mapping[bool, Histogram], Histogram]:
+        """Of full and of partial syncs, and of both."""
+        kinds = {full: self._syncs.get((controller, full), Histogram(SYNC_BUCKETS)) for full in (True, False)}
+        return kinds, _merged(kinds[True], kinds[False])
 
     def _writes(self) -> Metric:
         from prometheus_client.core import CounterMetricFamily

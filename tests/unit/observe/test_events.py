@@ -70,6 +70,11 @@ def test_body() -> None:
     assert body["firstTimestamp"] == "1970-01-01T00:00:00Z"
 
 
+def test_an_object_of_another_api_group_is_found_by_it() -> None:
+    body = event_body(Note("NetworkPolicy", ObjectKey("x", "a"), "R", "m", event=True), "uid-1", 0.0)
+    assert body["involvedObject"]["apiVersion"] == "networking.k8s.io/v1"
+
+
 def test_name_is_the_same_on_every_node_and_another_for_anything_else() -> None:
     name = event_body(note(), "uid-1", 0.0)["metadata"]["name"]
     assert event_body(note(), "uid-1", 99.0)["metadata"]["name"] == name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prometheus_client.parser import text_string_to_metric_families
 
 from kuberouter_py.model.report import SyncReport, TableCounts
+from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.http import Response
 from kuberouter_py.observe.metrics import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Histogram, Metrics, ServiceCounters
 from tests.unit.observe.documents import SERVICES
@@ -86,6 +87,29 @@ def test_syncs_under_both_names() -> None:
     assert ("kube_router_controller_sync_last_success_timestamp_seconds", services) not in samples
     added = (("action", "added"), ("controller", "services"), ("table", "virtual servers"))
     assert samples["kube_router_controller_writes_total", added] == 6
+
+
+def test_denied_packets_by_pod_and_direction() -> None:
+    rows = [DeniedCounters("x", "a", "ingress", 3, 180), DeniedCounters("x", "a", "egress", 0, 0)]
+    samples = scrape(Metrics("0", list, list, denied=lambda: rows))
+    for row in rows:
+        labels = (("direction", row.direction), ("namespace", "x"), ("pod", "a"))
+        assert samples["kuberouter_py_netpol_denied_packets_total", labels] == row.packets
+        assert samples["kuberouter_py_netpol_denied_bytes_total", labels] == row.bytes
+
+
+def test_each_controllers_syncs_have_their_own_durations() -> None:
+    metrics = make()
+    metrics.synced(report(0.5, full=True))
+    for full in (True, False):
+        metrics.synced(SyncReport("firewall", 1000.0, 0.25, full, 3))
+    samples = scrape(metrics)
+    assert samples["kube_router_controller_iptables_sync_time_count", ()] == 2
+    assert samples["kube_router_controller_iptables_sync_time_sum", ()] == 0.5
+    assert samples["kube_router_controller_ipvs_services_sync_time_count", ()] == 1
+    ended = "kube_router_controller_sync_last_timestamp_seconds"
+    assert samples[ended, (("controller", "firewall"),)] == 1000.25
+    assert samples[ended, (("controller", "services"),)] == 1000.5
 
 
 def test_standing_values() -> None:
