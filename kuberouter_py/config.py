@@ -89,7 +89,7 @@ class Config:
     run_router: bool = _option(
         values.BOOL, True, "routes between the nodes' pods; not in this version, which logs that", group=RUN
     )
-    run_firewall: bool = _option(values.BOOL, True, "NetworkPolicy; not in this version, which logs that", group=RUN)
+    run_firewall: bool = _option(values.BOOL, True, "NetworkPolicy, for the pods of this node", group=RUN)
     cleanup: bool = _option(
         values.BOOL, False, "remove everything of ours from this node and exit", group=RUN, aliases=("cleanup-config",)
     )

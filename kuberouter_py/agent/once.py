@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import NamedTuple
 
 import structlog
 
 from kuberouter_py.agent.carrying import forget
 from kuberouter_py.agent.edges import Node, ServicesEdges
-from kuberouter_py.agent.source import KINDS_OF_SERVICES, NoCluster, Source, node_name
+from kuberouter_py.agent.firewall_edges import FirewallEdges
+from kuberouter_py.agent.source import NoCluster, Source, kinds_of, node_name
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.firewall.controller import FirewallController
 from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.model import notation
+from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.observe.log import configure
 from kuberouter_py.watchers.cache import Cache
+from kuberouter_py.watchers.kinds import Kind
 
 log = structlog.get_logger(__name__)
 
@@ -28,10 +33,16 @@ QUIET = -1  # a command whose output is the answer logs only what is wrong
 def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
     configure(config.log_format, config.v)
-    outcome = looking_controller(config, ServicesEdges(config, load_modules=False), Cache()).cleanup()
-    log_cleanup("services", outcome)
+    left_over = 0
+    for controller in (
+        looking_firewall(config, FirewallEdges(config, load_modules=False), Cache()),
+        looking_controller(config, ServicesEdges(config, load_modules=False), Cache()),
+    ):
+        outcome = controller.cleanup()
+        log_cleanup(controller.name, outcome)
+        left_over += outcome.left_over
     forget()
-    return 1 if outcome.left_over else 0
+    return 1 if left_over else 0
 
 
 def log_cleanup(controller: str, outcome: Outcome) -> None:
@@ -58,23 +69,53 @@ class Planned(NamedTuple):
 def plan(config: Config, _socket: str | None) -> Planned:
     """What a first sync, or with --cleanup a cleanup, would write now. Raises EdgeError, NoCluster."""
     configure("console", config.v or QUIET)
-    if config.cleanup or not config.run_service_proxy:  # a controller that is off is a sync to nothing at start
-        nothing = Reconciler(ServicesEdges(config, load_modules=False).tables)
-        plans = nothing.plans(nothing.read())
-        unread = [f"{table}: {refused.reason}" for (table, _key), refused in nothing.standing().items()]
-        return Planned(notation.lines(plans), bool(plans), unread)
-    with listed(config) as source:
-        edges = ServicesEdges(config, load_modules=False)
-        controller = looking_controller(config, edges, source.cache)
-        plans = controller.plan()
-    unread = [f"{table}: {reason}" for table, reason in controller.status({}, ()).refused]
+    firewall, services = (on and not config.cleanup for on in (config.run_firewall, config.run_service_proxy))
+    kinds = kinds_of(replace(config, run_firewall=firewall, run_service_proxy=services))
+    with listed(config, kinds) if kinds else nullcontext() as source:
+        cache = source.cache if source else Cache()
+        planned = (
+            _plan_of_firewall(config, cache)
+            if firewall
+            else _plan_of_nothing(FirewallEdges(config, load_modules=False)),
+            _plan_of_services(config, cache)
+            if services
+            else _plan_of_nothing(ServicesEdges(config, load_modules=False)),
+        )
+    return Planned(
+        [line for each in planned for line in each.lines],
+        any(each.differs for each in planned),
+        [reason for each in planned for reason in each.unread],
+    )
+
+
+def _plan_of_nothing(edges: FirewallEdges | ServicesEdges) -> Planned:
+    """A controller that is off is a sync to nothing at start."""
+    nothing = Reconciler(edges.tables)
+    plans = nothing.plans(nothing.read())
+    unread = [f"{table}: {refused.reason}" for (table, _key), refused in nothing.standing().items()]
     return Planned(notation.lines(plans), bool(plans), unread)
 
 
+def _plan_of_services(config: Config, cache: Cache) -> Planned:
+    controller = looking_controller(config, ServicesEdges(config, load_modules=False), cache)
+    plans = controller.plan()
+    return Planned(notation.lines(plans), bool(plans), _unread(controller.status({}, ())))
+
+
+def _plan_of_firewall(config: Config, cache: Cache) -> Planned:
+    controller = looking_firewall(config, FirewallEdges(config, load_modules=False), cache)
+    plans = controller.plan()
+    return Planned(notation.lines(plans), bool(plans), _unread(controller.status({})))
+
+
+def _unread(status: ControllerStatus) -> list[str]:
+    return [f"{table}: {reason}" for table, reason in status.refused]
+
+
 @contextmanager
-def listed(config: Config) -> Iterator[Source]:
+def listed(config: Config, kinds: Sequence[Kind]) -> Iterator[Source]:
     """The cluster as it is now. Raises NoCluster where it cannot be read."""
-    source = Source(config, KINDS_OF_SERVICES)
+    source = Source(config, kinds)
     source.start()
     try:
         if not source.wait_synced(config.cache_sync_timeout):
@@ -92,6 +133,21 @@ def looking_controller(config: Config, edges: ServicesEdges, cache: Cache) -> Se
         node_name(config),
         cache,
         Node(edges, looking_only=True),  # a cleanup has no question, a plan writes nothing
+        edges.tables,
+        edges.conntrack,
+        Clocks(time.time, time.monotonic),
+        on_report=lambda _report, _notes: None,
+        messages=edges.messages,
+    )
+
+
+def looking_firewall(config: Config, edges: FirewallEdges, cache: Cache) -> FirewallController:
+    """The same for the firewall."""
+    return FirewallController(
+        config,
+        node_name(config),
+        cache,
+        edges,
         edges.tables,
         edges.conntrack,
         Clocks(time.time, time.monotonic),

@@ -18,6 +18,7 @@ import structlog
 
 from kuberouter_py import __version__
 from kuberouter_py.agent.carrying import Carrying, carry_over, remembered
+from kuberouter_py.agent.firewall_part import FirewallPart
 from kuberouter_py.agent.once import log_cleanup
 from kuberouter_py.agent.others import Others
 from kuberouter_py.agent.part import Part
@@ -82,17 +83,19 @@ class Agent:
             self._source,
             lambda: self._parts,
             lambda: services.counters() if services.wanted else (),
+            lambda: firewall.denied() if firewall.wanted else (),
         )
+        firewall = FirewallPart(config, self._source, self._telling, self._reported)
         services = ServicesPart(carrying, others, self._source, self._telling, self._reported, self._ended)
-        self._parts: Sequence[Part] = (services,)
+        # The firewall's rules speak of no set of the services', and it waits for no other proxy: it comes first.
+        self._parts: Sequence[Part] = (firewall, services)
 
     # -- from start to end -------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         log.info("agent starts", version=__version__, node=self._node, source=self._source.name)
-        for flag, on in (("--run-router", self._config.run_router), ("--run-firewall", self._config.run_firewall)):
-            if on:
-                log.warning("this version has no such controller; nothing is done for it", flag=flag)
+        if self._config.run_router:
+            log.warning("this version has no such controller; nothing is done for it", flag="--run-router")
         self._telling.start()
         try:
             status = self._serve()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kuberouter_py.config import Config
 from kuberouter_py.model.cluster import Node, ObjectKey, Pod, PodMetadata, Service
+from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.model.report import Note
 from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.ports import EdgeError
@@ -16,7 +17,18 @@ from kuberouter_py.watchers.api_errors import Conflict
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.finding import find_pod, pods_of
-from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, NODES, POD_METADATA, SERVICE_CIDRS, SERVICES, Kind
+from kuberouter_py.watchers.kinds import (
+    ENDPOINT_SLICES,
+    NAMESPACES,
+    NETWORK_POLICIES,
+    NODES,
+    POD_METADATA,
+    PODS,
+    SERVICE_CIDRS,
+    SERVICES,
+    Kind,
+    own_node,
+)
 from kuberouter_py.watchers.status import WatchStatus
 from kuberouter_py.watchers.watchers import Watchers
 
@@ -35,8 +47,15 @@ KINDS_OF_SERVICES: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE
 
 
 def kinds_of(config: Config) -> tuple[Kind, ...]:
-    """Only what a running controller reads is watched."""
-    return KINDS_OF_SERVICES if config.run_service_proxy else ()
+    """Only what a running controller reads is watched, and of Nodes only our own where that will do."""
+    kinds = {kind.name: kind for kind in kinds_of_firewall(config)} if config.run_firewall else {}
+    if config.run_service_proxy:
+        kinds.update({kind.name: kind for kind in KINDS_OF_SERVICES})
+    return tuple(kinds.values())
+
+
+def kinds_of_firewall(config: Config) -> tuple[Kind, ...]:
+    return (PODS, NAMESPACES, NETWORK_POLICIES, own_node(node_name(config)))
 
 
 class Source:
@@ -93,11 +112,13 @@ class Source:
         """ "" where the object is not known (any more)."""
         if note.owner is None:
             return ""
-        held: Service | PodMetadata | Node | None
+        held: Service | Pod | PodMetadata | NetworkPolicy | Node | None
         if note.kind == "Service":
             held = self.cache.service(note.owner)
         elif note.kind == "Pod":
-            held = self.cache.get(PodMetadata, note.owner)
+            held = self.cache.pod(note.owner) or self.cache.get(PodMetadata, note.owner)
+        elif note.kind == "NetworkPolicy":
+            held = self.cache.policy(note.owner)
         else:
             held = self.cache.node(note.owner.name)
         return held.uid if held else ""

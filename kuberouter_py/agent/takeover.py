@@ -13,7 +13,7 @@ from kuberouter_py.agent.carrying import Carrying, carry_over, remember
 from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.agent.once import listed, looking_controller
 from kuberouter_py.agent.others import Found, Others
-from kuberouter_py.agent.source import node_name
+from kuberouter_py.agent.source import KINDS_OF_SERVICES, node_name
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.takeover.differences import Compared
@@ -46,7 +46,7 @@ def take_over(config: Config, *, agent_runs: bool, tell: Tell) -> int:
         tell(f"note: {blind}")
     carrying = _with_agent(config, found) if agent_runs else carry_over(replace(config, takeover=True), found)
     _tell_carried(carrying, tell)
-    with listed(carrying.config) as source:
+    with listed(carrying.config, KINDS_OF_SERVICES) as source:
         edges = ServicesEdges(carrying.config)
         controller = looking_controller(carrying.config, edges, source.cache)
         plans = controller.plan()

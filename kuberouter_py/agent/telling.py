@@ -13,6 +13,7 @@ from kuberouter_py.agent.part import Part
 from kuberouter_py.agent.source import Source
 from kuberouter_py.config import Config
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.endpoints import http_server
 from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.observe.health import Health, ProxyHealth
@@ -28,7 +29,9 @@ def first_sync(controller: str) -> str:
 
 
 class Telling:
-    """health, metrics, proxy: reported to by the parts themselves. parts: all of the agent. counters: see Metrics."""
+    """health, metrics, proxy: reported to by the parts themselves. parts: all of the agent. counters, denied: see
+    Metrics.
+    """
 
     def __init__(
         self,
@@ -37,6 +40,7 @@ class Telling:
         source: Source,
         parts: Callable[[], Sequence[Part]],
         counters: Callable[[], Iterable[ServiceCounters]],
+        denied: Callable[[], Iterable[DeniedCounters]],
     ) -> None:
         self._config = config
         self._node = node
@@ -45,7 +49,7 @@ class Telling:
         self._started = time.time()
         self.health = Health(time.monotonic)
         self.proxy = ProxyHealth(config.ipvs_sync_period, time.time)
-        self.metrics = Metrics(__version__, counters, self._controllers)
+        self.metrics = Metrics(__version__, counters, self._controllers, denied=denied)
         self._server: HttpServer | None = None
         self._events: EventWriter | None = source.event_writer()
 

@@ -64,7 +64,7 @@ root = GoFlagsGroup(
         ),
     ],
     commands={"explain": explain, "plan": plan, "status": status, "takeover": takeover},
-    help="""One agent per Kubernetes node: Services through IPVS.
+    help="""One agent per Kubernetes node: Services through IPVS, and NetworkPolicy.
 
     Without a command it runs until it is told to stop (SIGTERM, SIGINT) and then leaves the node forwarding; --cleanup
     takes everything of ours away.

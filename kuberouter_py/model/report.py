@@ -14,8 +14,8 @@ from kuberouter_py.model.cluster import ObjectKey
 class Note(NamedTuple):
     """One part of one object that is not (or not quite) as its owner asked, and why.
 
-    owner: the object, None for the node itself. kind: "Service" or "Node". event: an Event on the object tells its
-    owner too.
+    owner: the object, None for the node itself. kind: "Service". event: an Event on the object tells its owner
+    too.
     """
 
     kind: str

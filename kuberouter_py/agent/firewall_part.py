@@ -1,0 +1,140 @@
+"""The firewall as a part of the running agent: its loop, and the kernel's news for it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from kuberouter_py.agent.firewall_edges import ISOLATION, FirewallEdges
+from kuberouter_py.agent.part import OnReport, Start
+from kuberouter_py.agent.source import Source, node_name
+from kuberouter_py.agent.telling import Telling
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.firewall.controller import FirewallController
+from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, THIS_NODE, Rung
+from kuberouter_py.controllers.history import Clocks
+from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.runner import Runner
+from kuberouter_py.kernel.monitor import NODE_ADDRESS_NEWS, PORT_NEWS, Monitor
+from kuberouter_py.kernel.rule_news import RuleNews
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.names import VIP_LINK
+from kuberouter_py.model.report import ControllerStatus
+from kuberouter_py.observe.denied import DeniedCounters, DeniedTotals
+from kuberouter_py.observe.http import Question
+from kuberouter_py.ports import EdgeError
+
+
+class FirewallPart:
+    """See part.Part."""
+
+    name = "firewall"
+
+    def __init__(self, config: Config, source: Source, telling: Telling, on_report: OnReport) -> None:
+        self.wanted = config.run_firewall
+        self._node = ObjectKey("", node_name(config))
+        self._source = source
+        self._telling = telling
+        self._edges = FirewallEdges(config, load_modules=self.wanted)
+        self._controller = FirewallController(
+            config,
+            self._node.name,
+            source.cache,
+            self._edges,
+            self._edges.tables,
+            self._edges.conntrack,
+            Clocks(time.time, time.monotonic),
+            on_report,
+            self._edges.messages,
+        )
+        self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
+        self._runner = Runner(
+            self._controller,
+            period=config.iptables_sync_period,
+            min_interval=0.0,
+            clock=time.monotonic,
+            beat=self._turned,
+        )
+        # Addresses of Services come and go by the thousand; whether the node has any of them makes no difference.
+        self._monitor = Monitor((config.vip_link, VIP_LINK), self._kernel_news, frozenset, lambda _address: True)
+        self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
+        self._denied = DeniedTotals()
+        self._denied_lock = threading.Lock()
+
+    # -- from start to end -------------------------------------------------------------------------------------------
+
+    def stand_by(self) -> Outcome:
+        return self._controller.cleanup()
+
+    def subscribe(self) -> None:
+        for kind in (POD, NAMESPACE, POLICY):
+            self._source.subscribe(kind, self._bell(kind))
+        self._source.subscribe("Node", self._ring_node)
+
+    def serve(self, start: Start) -> bool:
+        self._beat = self._telling.health.expect(self.name)
+        self._monitor.open()  # before the first look at the node, so that nothing changes unseen
+        start("links for the firewall", self._monitor.run)
+        start("rule news for the firewall", self._rule_news.run)
+        start(self.name, self._runner.run, first_sync=True)
+        return True
+
+    def _turned(self) -> None:
+        if self._beat:
+            self._beat()
+
+    def compare(self, tables: Collection[str]) -> None:
+        self._runner.ask_compare(tables)
+
+    def stop(self) -> None:
+        self._runner.stop()
+        self._monitor.stop()
+        self._rule_news.stop()
+
+    def close(self) -> None:
+        """It has nothing that outlives its loops."""
+
+    # -- bells -------------------------------------------------------------------------------------------------------
+
+    def _bell(self, kind: str) -> Callable[[Collection[ObjectKey]], None]:
+        return lambda keys: self._runner.ring(Rung(kind, key) for key in keys)
+
+    def _ring_node(self, keys: Collection[ObjectKey]) -> None:
+        if self._node in keys:
+            self._runner.ring([THIS_NODE])
+
+    def _kernel_news(self, what: frozenset[str]) -> None:
+        """A bridge that comes has an address, or a port: the two are announced."""
+        if what & {NODE_ADDRESS_NEWS, PORT_NEWS}:
+            self._runner.ring([THIS_NODE])
+
+    # -- what may be asked, from any thread ---------------------------------------------------------------------------
+
+    def status(self) -> ControllerStatus:
+        return self._controller.status(self._edges.facts())
+
+    def look(self) -> None:
+        """Nothing that its status shows changes in silence."""
+
+    def problems(self) -> Iterable[str]:
+        return self._edges.problems()
+
+    def questions(self) -> Mapping[str, Question]:
+        return {}
+
+    def denied(self) -> list[DeniedCounters]:
+        """Until now. What cannot be read stays as it was told last."""
+        owners = {
+            address: pod.key
+            for pod in sorted(self._source.cache.pods_in_full(), key=lambda pod: pod.deleting, reverse=True)
+            if pod.node == self._node.name and not pod.host_network
+            for address in pod.ips
+        }
+        with self._denied_lock:
+            with contextlib.suppress(EdgeError):  # it is among the controller's failures
+                counted = self._edges.denied()
+                found = {(ISOLATION[member.set], member.entry.address): each for member, each in counted.items()}
+                self._denied.take(found, owners)
+            return self._denied.of({*owners.values()})
