@@ -14,6 +14,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.guards import guard_chain, is_egress
 from kuberouter_py.controllers.firewall.sets import cidr_text
 from kuberouter_py.controllers.firewall.view import View
+from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, family_of
 from kuberouter_py.model.names import CONNMARK_SERVICE, FIREWALL_CHAINS, firewall_set
 
@@ -37,14 +38,6 @@ SET_TYPES = {
 NFLOG = "-m limit --limit 10/minute --limit-burst 10 -j NFLOG --nflog-group 100"
 _REJECT = {4: "icmp-port-unreachable", 6: "icmp6-port-unreachable"}
 _ESTABLISHED = "-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN"
-
-# "source = destination", for which iptables has no word: loads one address, compares it with the other (xt_bpf(8),
-# offsets of RFC 791 and RFC 8200).
-_SAME_ADDRESS = {
-    4: "6,32 0 0 12,7 0 0 0,32 0 0 16,29 0 1 0,6 0 0 1,6 0 0 0",
-    6: "18,32 0 0 8,7 0 0 0,32 0 0 24,29 0 13 0,32 0 0 12,7 0 0 0,32 0 0 28,29 0 9 0,"
-    "32 0 0 16,7 0 0 0,32 0 0 32,29 0 5 0,32 0 0 20,7 0 0 0,32 0 0 36,29 0 1 0,6 0 0 1,6 0 0 0",
-}
 
 
 def sets(config: Config, family: int) -> Iterator[tuple[str, IpSet]]:
@@ -87,7 +80,7 @@ def _not_ours() -> str:
 
 def _pods(view: View, family: int) -> Iterator[str]:
     if view.compares_addresses:  # a pod that reaches itself through a Service (P4.08)
-        yield f'-m bpf --bytecode "{_SAME_ADDRESS[family]}" -j RETURN'
+        yield f'-m bpf --bytecode "{SAME_ADDRESS[family]}" -j RETURN'
     # A flow that was cut may not be picked up again from its server's side, as if that had begun it.
     yield f"-m set --match-set {firewall_set(CUT_FLOWS, family)} src,src,dst -j {CUT}"
     yield f"-j {FROM}"

@@ -3,7 +3,6 @@
 question.py     who asks about what: words to values, and to the frontends that are meant
 known.py        what the controller knows and has decided, as of one moment
 case.py         one frontend and one sender, with all that is known of them
-rules.py        our rules, read as the kernel reads them
 states.py       what rules ask for: as decided, and as the kernel has it
 way.py          the way of a connection's first packet through the hooks, over either state
 source.py       the address that a destination sees

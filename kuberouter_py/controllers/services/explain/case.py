@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.reading import Packet
 from kuberouter_py.controllers.services.desired import (
     ADDRESS_REFUSED,
     ADDRESSES,
@@ -21,7 +22,6 @@ from kuberouter_py.controllers.services.desired import (
 from kuberouter_py.controllers.services.endpoints import candidates, left_out
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import NODE, Frontend, Origin
-from kuberouter_py.controllers.services.explain.rules import Packet
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.refusals import refusal_text
 from kuberouter_py.controllers.services.view import NodeView

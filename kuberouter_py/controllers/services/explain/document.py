@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 from typing import Any
 
+from kuberouter_py.controllers.reading import Met
 from kuberouter_py.controllers.services.explain.explanation import Path, Told
 from kuberouter_py.controllers.services.explain.question import Origin
-from kuberouter_py.controllers.services.explain.rules import Met
 from kuberouter_py.controllers.services.explain.verdict import short_circuit, title
 from kuberouter_py.controllers.services.explain.way import Way
 from kuberouter_py.model.kernel import PERSISTENT, DestinationKey, address_text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from kuberouter_py.controllers.reading import Packet
 from kuberouter_py.controllers.services.desired import MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.dsr import DIVERSIONS
 from kuberouter_py.controllers.services.explain.known import Known
-from kuberouter_py.controllers.services.explain.rules import Packet
 from kuberouter_py.controllers.services.nodestate import CHAINS
 from kuberouter_py.model.kernel import Chain, Diversion, Rules, ServerKey, SetEntry, SetMember, VirtualServer
 from kuberouter_py.ports import Lookups

@@ -11,10 +11,10 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from kuberouter_py.controllers.reading import Met
 from kuberouter_py.controllers.services.admission import cidr_text, inside
 from kuberouter_py.controllers.services.explain.case import Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
-from kuberouter_py.controllers.services.explain.rules import Met
 from kuberouter_py.controllers.services.explain.source import Arrival, is_direct, roles_of
 from kuberouter_py.controllers.services.explain.way import End, Way
 from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT

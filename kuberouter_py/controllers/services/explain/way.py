@@ -1,7 +1,7 @@
 """The way of a connection's first packet through this node's hooks, over one state of its tables. Pure.
 
-Hook after hook as docs/kernel.md draws them; what happens at each is rules.py's reading of our rules. The same walk is
-made over what was decided and over what the kernel has, so that the two answers can be compared.
+Hook after hook as docs/kernel.md draws them; what happens at each is reading.py's reading of our rules. The same walk
+is made over what was decided and over what the kernel has, so that the two answers can be compared.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from kuberouter_py.controllers.services.explain.rules import Met, Packet, Passage, Tables, pass_hook
+from kuberouter_py.controllers.reading import Met, Packet, Passage, Tables, pass_hook
 from kuberouter_py.model.kernel import (
     Destination,
     DestinationKey,

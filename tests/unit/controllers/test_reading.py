@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.reading import Packet, Passage, pass_hook, understands
 from kuberouter_py.controllers.services.chains import chains
-from kuberouter_py.controllers.services.explain.rules import Packet, Passage, pass_hook, understands
 from kuberouter_py.controllers.services.view import NodeView
+from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.kernel import Chain, Protocol, SetEntry
 from tests.fakes.objects import cidr, packed
 
@@ -90,6 +91,13 @@ def passed(*rules: str, packet: Packet = PACKET, tables: Tables | None = None) -
         ("-m mark --mark 0x5", False),
         ("-m connmark --mark 0x0/0x5", True),
         ('-m comment --comment "krpy: two words"', True),
+        ("-p tcp -m multiport --dports 79,80", True),
+        ("-p tcp -m multiport --dports 22,79:81", True),
+        ("-p tcp -m multiport --dports 79,81:90", False),
+        ("-p tcp --syn", True),
+        ("-p 41 -m addrtype --src-type LOCAL", False),
+        ("-m limit --limit 10/minute --limit-burst 10", True),
+        (f'-m bpf --bytecode "{SAME_ADDRESS[4]}"', False),
     ],
 )
 def test_matches(match: str, met: bool) -> None:
@@ -121,6 +129,34 @@ def test_chains_are_followed_and_returned_from() -> None:
     assert [met.rule for met in passage.met] == ["-j OURS", "-s 10.0.0.0/8 -j RETURN", "-j DROP"]
 
 
+def test_what_a_goto_leads_to_returns_past_the_chain_with_the_goto() -> None:
+    tables = Tables({
+        "PREROUTING": ["-j OURS", "-s 10.0.0.0/8 -j DROP"],
+        "OURS": ["-g GUARD", "-j REJECT"],
+        "GUARD": ["-p tcp -j RETURN", "-j REJECT"],
+    })  # fmt: skip
+    passage = passed(tables=tables)
+    assert passage.ended == "DROP"
+    assert [(met.chain.chain, met.number) for met in passage.met] == [
+        ("PREROUTING", 1), ("OURS", 1), ("GUARD", 1), ("PREROUTING", 2),
+    ]  # fmt: skip
+
+
+def test_a_set_is_the_same_match_whether_it_counts_or_not() -> None:
+    sets = {"here": {SetEntry(packed("10.0.0.1"))}}
+    for match, ended in (
+        ("--match-set here src ! --update-counters", "DROP"),
+        ("! --match-set here src ! --update-counters", ""),
+        ("! --match-set here dst ! --update-counters -p tcp", "DROP"),
+    ):
+        assert passed(tables=Tables({"PREROUTING": [f"-m set {match} -j DROP"]}, sets)).ended == ended
+
+
+def test_source_and_destination_the_same() -> None:
+    to_itself = Packet(packed("fd00::1"), packed("fd00::1"), Protocol.TCP, 80)
+    assert passed(f'-m bpf --bytecode "{SAME_ADDRESS[6]}" -j DROP', packet=to_itself).ended == "DROP"
+
+
 def test_marks_are_set_and_read() -> None:
     tables = Tables(
         {
@@ -137,6 +173,8 @@ def test_marks_are_set_and_read() -> None:
 
 
 def test_what_is_not_understood_is_said_and_taken_as_not_met() -> None:
-    passage = passed("-m statistic --mode random -j DROP", "-j MARK --or-mark 0x1", "-p tcp")
+    passage = passed(
+        "-m statistic --mode random -j DROP", "-j MARK --or-mark 0x1", "-p tcp", '-m bpf --bytecode "1,6 0 0 1" -j DROP'
+    )
     assert (passage.ended, passage.met) == ("", [])
-    assert len(passage.unread) == 3
+    assert [met.number for met in passage.unread] == [1, 2, 3, 4]

@@ -1,6 +1,7 @@
 """Our own rules, read as the kernel reads them: which of them a packet meets, and what becomes of it there. Pure.
 
-The rules themselves are the input (chains.py wrote them), so that what is told of them cannot drift away from them.
+The rules themselves are the input (each controller's chains.py wrote them), so that what is told of them cannot drift
+away from them.
 Whatever a packet's state is asked of `Tables`: once as it was decided, once as the kernel has it. Only what our rules
 use is understood; a rule with anything else is returned as not understood, and taken as not matching.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple, Protocol
 
+from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import Chain, SetEntry
 from kuberouter_py.model.notation import protocol_text
@@ -54,10 +56,11 @@ class Packet:
 
 
 class Met(NamedTuple):
-    """One rule that matched."""
+    """One rule that matched. number: its place in the chain, from 1 as iptables counts."""
 
     chain: Chain
     rule: str
+    number: int = 0
 
 
 @dataclass
@@ -92,17 +95,17 @@ def pass_hook(tables: Tables, packet: Packet, hook: str, of_tables: Sequence[str
 
 def _chain(tables: Tables, passage: Passage, chain: Chain) -> str:
     """The target that ended it; "" for the end of the chain or a RETURN."""
-    for rule in tables.rules(chain):
+    for number, rule in enumerate(tables.rules(chain), 1):
         try:
             matches, target = _understood(rule)
             matched = all(match(tables, passage.packet) for match in matches)
         except _Unknown:
-            passage.unread.append(Met(chain, rule))
+            passage.unread.append(Met(chain, rule, number))
             continue
         if not matched:
             continue
-        passage.met.append(Met(chain, rule))
-        name, *options = target
+        passage.met.append(Met(chain, rule, number))
+        verb, name, *options = target
         if name == "RETURN":
             return ""
         if name in _FINAL:
@@ -113,7 +116,7 @@ def _chain(tables: Tables, passage: Passage, chain: Chain) -> str:
             passage.packet = _mapped(tables, passage.packet, options)
         elif name not in _QUIET:
             ended = _chain(tables, passage, chain._replace(chain=name))
-            if ended:
+            if ended or verb == "-g":  # goto: who returns there returns to who called this chain
                 return ended
     return ""
 
@@ -156,16 +159,16 @@ def understands(rule: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=8192)
 def _understood(rule: str) -> tuple[list[_Match], list[str]]:
-    """Its matches, and its target with the target's options. The same few rules are read for every destination."""
+    """Its matches; then -j or -g with the target and its options. The same few are read for every destination."""
     words = shlex.split(rule)
-    if "-j" not in words:
+    at = next((at for at, word in enumerate(words) if word in ("-j", "-g")), len(words))
+    target = words[at:]
+    if len(target) < 2:
         raise _Unknown(rule)
-    at = words.index("-j")
-    target = words[at + 1 :]
-    option = {"MARK": "--set-xmark", "CONNMARK": "--set-xmark", "SET": "--map-set"}.get(target[0])
-    if option and target[1] != option:
+    option = {"MARK": "--set-xmark", "CONNMARK": "--set-xmark", "SET": "--map-set"}.get(target[1])
+    if option and target[2:3] != [option]:
         raise _Unknown(rule)
     return list(_matches(words[:at])), target
 
@@ -180,6 +183,8 @@ def _matches(words: list[str]) -> Iterator[_Match]:
             extension = next(rest)
         elif word == "--comment":
             next(rest)
+        elif word == "--update-counters":  # of a set's member: whether or not, it is the same match
+            negated = False
         else:
             make = _MATCHES.get(f"{extension} {word}") or _MATCHES.get(word)
             if make is None:
@@ -255,6 +260,13 @@ def _to_port(words: Iterator[str]) -> _Match:
     return lambda _tables, packet: int(first) <= packet.port <= int(last or first)
 
 
+def _to_ports(words: Iterator[str]) -> _Match:
+    """ "80,443,8000:9000"."""
+    pairs = [each.partition(":") for each in next(words).split(",")]
+    ranges = [(int(first), int(last or first)) for first, _, last in pairs]
+    return lambda _tables, packet: any(first <= packet.port <= last for first, last in ranges)
+
+
 def _by_mark(which: str) -> Callable[[Iterator[str]], _Match]:
     def make(words: Iterator[str]) -> _Match:
         value, mask = _value_and_mask(next(words))
@@ -267,6 +279,22 @@ def _with_flags(words: Iterator[str]) -> _Match:
     """--tcp-flags MASK SET: which of the flags in MASK are set; of a first packet it is SYN alone."""
     mask, wanted = (set(next(words).split(",")) for _ in range(2))
     return lambda _tables, _packet: {"SYN"} & mask == wanted - {"NONE"}
+
+
+def _begins(_words: Iterator[str]) -> _Match:
+    return lambda _tables, _packet: True
+
+
+def _by_program(words: Iterator[str]) -> _Match:
+    """Only the one that we have; see model/bytecode.py."""
+    if next(words) not in SAME_ADDRESS.values():
+        raise _Unknown("bytecode")
+    return lambda _tables, packet: packet.source == packet.destination
+
+
+def _always(words: Iterator[str]) -> _Match:
+    next(words)
+    return lambda _tables, _packet: True
 
 
 def _never(words: Iterator[str]) -> _Match:
@@ -282,7 +310,12 @@ _MATCHES: dict[str, Callable[[Iterator[str]], _Match]] = {
     "-o": _by_link("outgoing"),
     "-p": _of_protocol,
     "--dport": _to_port,
+    "multiport --dports": _to_ports,
     "--tcp-flags": _with_flags,
+    "--syn": _begins,
+    "--bytecode": _by_program,
+    "--limit": _always,
+    "--limit-burst": _always,
     "--src-type": _of_type("source"),
     "--dst-type": _of_type("destination"),
     "--ctstate": _in_state,
