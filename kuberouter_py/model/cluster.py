@@ -125,6 +125,7 @@ class Pod(msgspec.Struct, frozen=True, gc=False):
     deleting: bool = False
     labels: Mapping[str, str] = {}
     ports: tuple[ContainerPort, ...] = ()
+    created: float = 0.0  # creationTimestamp, seconds since 1970; of two with one address the younger one has it
 
 
 class PodMetadata(msgspec.Struct, frozen=True, gc=False):

@@ -17,6 +17,7 @@ from kuberouter_py.watchers.decode_fields import (
     our_labels,
     port_number,
     protocol_number,
+    timestamp,
 )
 
 # Annotations that come before spec.podCIDRs, in the order in which the other routing agent reads them on its own node.
@@ -149,7 +150,16 @@ def pod(key: ObjectKey, json: PodJson, unusable: list[str]) -> Pod:
         deleting=json.metadata.deletionTimestamp is not None,
         labels=our_labels(json.metadata.labels),
         ports=tuple(ports),
+        created=_created(json.metadata),
     )
+
+
+def _created(metadata: Metadata) -> float:
+    """Settles only who has an address that two claim: a pod is not lost for it."""
+    try:
+        return timestamp(metadata.creationTimestamp)
+    except ValueError:
+        return 0.0
 
 
 def _pod_ips(texts: list[str]) -> tuple[bytes, ...]:

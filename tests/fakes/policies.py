@@ -23,6 +23,7 @@ def pod(
     phase: str = "Running",
     host_network: bool = False,
     deleting: bool = False,
+    created: float = 1000.0,
 ) -> Pod:
     """name: "x/a". ports: (name, protocol, number)."""
     namespace, _, rest = name.partition("/")
@@ -36,6 +37,7 @@ def pod(
         deleting=deleting,
         labels={"pod": rest} if labels is None else dict(labels),
         ports=tuple(ContainerPort(*port) for port in ports),
+        created=created,
     )
 
 

@@ -82,7 +82,13 @@ def test_pod_cidrs_of_annotations_come_first(annotations: dict[str, str], expect
 
 def test_pod() -> None:
     raw = {
-        "metadata": {"name": "p", "namespace": "shop", "uid": "u", "labels": {"app": "web"}},
+        "metadata": {
+            "name": "p",
+            "namespace": "shop",
+            "uid": "u",
+            "labels": {"app": "web"},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
         "spec": {
             "nodeName": "n1",
             "hostNetwork": True,
@@ -104,7 +110,9 @@ def test_pod() -> None:
         phase="Running",
         labels={"app": "web"},
         ports=(ContainerPort("http", 6, 80), ContainerPort("", 17, 9)),
+        created=1767225600.0,
     )
+    assert decode("Pod", b'{"metadata":{"name":"p","creationTimestamp":"soon"}}').created == 0.0  # type: ignore[union-attr]
     assert decode("Pod", b'{"metadata":{"name":"p"},"status":{"podIP":""}}').ips == ()  # type: ignore[union-attr]
 
 
