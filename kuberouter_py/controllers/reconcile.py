@@ -10,7 +10,7 @@ This module owns the mirror of what we wrote; the tables own the kernel. It know
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -90,8 +90,8 @@ class _State:
     """One table: what is wanted, how often, what is there."""
 
     __slots__ = (
-        "actual", "counts", "foreign", "hidden", "known", "parts", "refused", "table", "touched", "unread", "waits",
-        "wanted",
+        "actual", "counts", "foreign", "hidden", "known", "parts", "refused", "table", "touched", "unread", "unwanted",
+        "version", "waits", "wanted",
     )  # fmt: skip
 
     def __init__(self, table: Table[Any, Any]) -> None:
@@ -99,6 +99,8 @@ class _State:
         self.wanted: dict[Any, Any] = {}
         self.counts: dict[Any, int] = {}  # only keys wanted by more than one unit; absent means one
         self.actual: dict[Any, Any] = {}
+        self.version = 0  # of actual
+        self.unwanted: set[Any] | None = None  # keys of actual alone; followed from when somebody asks for them
         self.foreign: dict[Any, Any] = {}
         self.known = False  # read at least once
         self.refused: dict[Any, Refused] = {}
@@ -115,12 +117,17 @@ class _State:
             # What an earlier process left is as wanted: its copies go, so that 250,000 destinations are held once.
             del self.actual[key]
             self.actual[key] = value
+            self.version += 1
         self.wanted[key] = value
+        if self.unwanted:
+            self.unwanted.discard(key)
 
     def release(self, key: Any) -> None:
         count = self.counts.get(key, 1) - 1
         if count == 0:
             del self.wanted[key]
+            if self.unwanted is not None and key in self.actual:
+                self.unwanted.add(key)
         elif count == 1:
             del self.counts[key]
         else:
@@ -147,11 +154,26 @@ class _State:
         for key in keys:
             if key in self.wanted and key in self.foreign and self.foreign[key] == self.wanted[key]:
                 self.actual[key] = self.foreign.pop(key)
+                self.version += 1
 
     def replace(self, actual: Actual[Any, Any]) -> None:
         """Take in the whole table as it is."""
         self.actual, self.foreign, self.known, self.hidden, self.unread = actual.ours, actual.foreign, True, False, ""
         self.parts = None
+        self.version += 1
+        self.unwanted = None
+
+    def drop(self, key: Any) -> None:
+        """It was taken away."""
+        self.version += 1
+        self.actual.pop(key, None)
+        if self.unwanted:
+            self.unwanted.discard(key)
+
+    def without_owner(self) -> set[Any]:
+        if self.unwanted is None:
+            self.unwanted = {key for key in self.actual if key not in self.wanted}
+        return self.unwanted
 
     def fail(self, error: EdgeError) -> None:
         self.unread = str(error)
@@ -160,6 +182,7 @@ class _State:
 
     def take(self, part: Part[Any, Any]) -> set[Any]:
         """Take in a piece of the table; the keys that are not as wanted."""
+        self.version += 1
         dirty: set[Any] = set()
         for key, value in part.ours.items():
             if key not in self.touched:
@@ -177,10 +200,15 @@ class _State:
                 self.foreign.pop(key, None)
                 if key in self.wanted:
                     dirty.add(key)
+        if self.unwanted is not None:
+            seen = {*part.ours, *part.foreign, *part.gone}
+            self.unwanted -= seen
+            self.unwanted.update(key for key in seen if key in self.actual and key not in self.wanted)
         return dirty
 
     def hold(self, key: Any, value: Any) -> None:
         """It was written: whose it was before does not matter any more."""
+        self.version += 1
         self.actual[key] = value
         self.foreign.pop(key, None)
 
@@ -391,7 +419,7 @@ class Reconciler:
                 state.hold(key, value)
         for key in plan.remove:
             if key not in refused:
-                state.actual.pop(key, None)
+                state.drop(key)
         for key, reason in refused.items():
             state.refused[key] = reason
             outcome.refused[name, key] = reason
@@ -411,6 +439,14 @@ class Reconciler:
     def held(self, name: str) -> dict[Any, Any]:
         """What is there now: as read, and as written since."""
         return self._states[name].actual
+
+    def version(self, name: str) -> int:
+        """Another one whenever what is held there may be another: for who keeps something that follows from it."""
+        return self._states[name].version
+
+    def unwanted(self, name: str) -> Set[Any]:
+        """What is held there and nobody wants. From the second time on this costs nothing."""
+        return self._states[name].without_owner()
 
     def share(self, owner: Owner) -> Share:
         """As it was claimed last."""

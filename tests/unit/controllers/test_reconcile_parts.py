@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
+from kuberouter_py.ports import Refused
 from tests.fakes.kernel import FakeTable
 
 
@@ -180,3 +181,39 @@ def test_one_undisturbed_reading_after_anything_ends_as_wanted(
     wanted_now = dict(node.reconciler.wanted("servers"))
     theirs = {key: value for key, value in node.content.items() if key.startswith("their") and key not in wanted_now}
     assert node.content == {**theirs, **wanted_now}
+
+
+_acts: st.SearchStrategy[tuple[str, dict[str, Any]]] = st.one_of(
+    _contents.map(lambda one: ("want", one)),
+    _contents.map(lambda one: ("sabotage", one)),
+    st.sets(st.sampled_from(["a", "b", "c", "d"])).map(lambda one: ("refuse", dict.fromkeys(one, Refused("no")))),
+    st.sampled_from([("read", {}), ("part", {})]),
+)
+
+
+@given(st.lists(_acts, max_size=12))
+def test_what_is_held_and_not_wanted_is_followed_and_every_change_has_another_version(
+    acts: list[tuple[str, dict[str, Any]]],
+) -> None:
+    node = Node({})
+    reconciler = node.reconciler
+    for what, content in acts:
+        held, version = dict(reconciler.held("servers")), reconciler.version("servers")
+        reconciler.unwanted("servers")
+        if what == "want":
+            gone = [owner for owner in reconciler.owners() if owner not in content]
+            shares: dict[Any, Share] = {owner: Share((), {}) for owner in gone}
+            shares |= {key: Share((key,), {key: (Item("servers", key, value),)}) for key, value in content.items()}
+            reconciler.write(reconciler.claim(shares))
+        elif what == "sabotage":
+            node.content.clear()
+            node.content.update(content)
+        elif what == "refuse":
+            node.table.refuse = content
+        elif what == "read":
+            reconciler.read()
+        else:
+            reconciler.read_part("servers")
+        now = reconciler.held("servers")
+        assert reconciler.unwanted("servers") == now.keys() - reconciler.wanted("servers").keys()
+        assert held == now or version != reconciler.version("servers")
