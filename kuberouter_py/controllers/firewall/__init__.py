@@ -4,6 +4,7 @@ controller.py     called by runner.py: syncs in safe stages, comparisons, questi
 decisions.py      what the stages claim
   world.py          which pods, namespaces and policies there are, and who has an address
   guards.py         one chain for every set of policies that select a local pod; membership.py which pod is in which
+  standing.py       which chains stand, and what they speak of
   rules.py          what a guard's policies allow, as iptables has it
   sets.py           the sets that rules speak of; peers.py which pods are in them
   chains.py         the fixed chains that lead a packet to the guards of its pods; view.py what of the node they need

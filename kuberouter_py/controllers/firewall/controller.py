@@ -14,8 +14,9 @@ from typing import Any
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.comparison import Comparison
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.decisions import CHAINS, MEMBERS, SETS, SYSCTLS, Decisions, Dirty
+from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
 from kuberouter_py.controllers.firewall.rung import NODE, Rung
+from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.status import status_of
 from kuberouter_py.controllers.firewall.view import View, node_view
 from kuberouter_py.controllers.history import Clocks, History, busy_status

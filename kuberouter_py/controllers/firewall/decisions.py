@@ -25,6 +25,7 @@ from kuberouter_py.controllers.firewall.peers import Peers
 from kuberouter_py.controllers.firewall.rules import EGRESS, allowed
 from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, Rung
 from kuberouter_py.controllers.firewall.sets import NamedPort, Need, block_members, families_of, header, set_name
+from kuberouter_py.controllers.firewall.standing import CHAINS, FILTER, MEMBERS, SETS, SYSCTLS, Standing, led_to
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF, View
 from kuberouter_py.controllers.firewall.world import World
 from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
@@ -32,9 +33,6 @@ from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, SetEntry, SetMember, family_of
 from kuberouter_py.model.policies import IpBlock
 from kuberouter_py.ports import PoliciesOfCluster
-
-SYSCTLS, SETS, MEMBERS, CHAINS = "sysctls", "ipsets", "set members", "iptables"
-FILTER = "filter"
 
 Dirty = dict[str, set[Any]]
 
@@ -52,12 +50,15 @@ class Decisions:
         self.guards = Guards()
         self.notes = Notes()
         self.membership = Membership(config, self.world, self.guards)
+        self.standing = Standing(reconciler)
         self._in_sets: set[ObjectKey] = set()  # pods that may be in other sets of peers than before
         self._targets: set[ObjectKey] = set()  # local pods that may want other guards, or have other addresses
         self._recompile: set[Guard] = set()
         self._written_for: dict[Guard, frozenset[Need]] = {}  # what a guard's rules speak of, as decided last
         self._lead_anew = True
         self._led: set[str] = set()  # names of the guards that ways lead to, as claimed last
+        self._led_as_of: tuple[int, ...] = ()
+        self._outgrown: set[Guard] = set()  # guards whose rules before spoke of more: until those of now are written
         self._tidy = True
 
     @property
@@ -139,6 +140,10 @@ class Decisions:
 
     def leads_astray(self) -> bool:
         """Whether ways lead to guards that are not there (then no way could be written), or not to all that are."""
+        as_of = self.standing.version, self.guards.version, self.membership.version
+        if self._led_as_of == as_of:
+            return False
+        self._led_as_of = as_of
         return self._led != self._to_be_led()
 
     def lead(self, dirty: Dirty) -> None:
@@ -146,19 +151,19 @@ class Decisions:
         self._lead(dirty, self._to_be_led())
 
     def _to_be_led(self) -> set[str]:
-        return self._written() | self.membership.names()
+        return self.standing.written(self.guards.known(), self.view.families) | self.membership.names()
 
     def _lead(self, dirty: Dirty, guards: Collection[str]) -> None:
         """The fixed sets and chains, with a way to these guards."""
         self._lead_anew = False
-        self._led = set(guards)
+        self._led, self._led_as_of = set(guards), ()
         self._claim({"node": _share("node", self._node(guards))}, dirty)
 
     def enter(self, dirty: Dirty) -> set[ObjectKey]:
         """Returns the pods that this and the stages after it are about."""
         pods = self.membership.unsettled(self._targets)
         self._targets = set()
-        standing = self.standing()
+        standing = self.standing.led_to(self.view.families)
         self._claim({("in", pod): self._in(pod, standing, stay=True) for pod in pods}, dirty)
         return pods
 
@@ -166,7 +171,7 @@ class Decisions:
         self._claim({("isolated", pod): self._isolated(pod) for pod in pods}, dirty)
 
     def leave(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
-        standing = self.standing()
+        standing = self.standing.led_to(self.view.families)
         self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
         for pod in pods:
             self.notes.about(POD, pod, self.membership.settled(pod, standing))
@@ -187,63 +192,30 @@ class Decisions:
                 del self._written_for[guard]
                 self._speaks_of(guard, frozenset(), dirty)
                 self._claim({("guard", guard): Share((), {})}, dirty)
-        self.lead(dirty)
-        for guard, needs in self._written_for.items():
-            if needs != self.peers.used(guard) and self._stands_as_wanted(guard):
-                self._speaks_of(guard, needs, dirty)
+                self._outgrown.discard(guard)
+        if self.leads_astray():
+            self.lead(dirty)
+        for guard in [each for each in self._outgrown if self.standing.as_wanted(each, self.view.families)]:
+            self._speaks_of(guard, self._written_for[guard], dirty)
+            self._outgrown.discard(guard)
         self._claim({("pod", key): _share(("pod", key), self._memberships(key)) for key in self._in_sets}, dirty)
         self._in_sets = set()
 
     # -- what stands -----------------------------------------------------------------------------------------------
 
-    def standing(self) -> Mapping[int, set[str]]:
-        """By family, of those that have any: the chains of guards that judge packets now. A way leads to them."""
-        return self._led_to(self._reconciler.held(CHAINS))
-
     def as_if_written(self, dirty: Dirty) -> None:
         """The stages after grow(), had everything been written that was claimed."""
-        standing = self._led_to(self._reconciler.wanted(CHAINS))
+        standing = led_to(self._reconciler.wanted(CHAINS), self.view.families)
         pods, self._targets = self._targets, set()
         self.isolate(pods, dirty)
         self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
 
-    def _led_to(self, held: Mapping[Chain, Rules]) -> Mapping[int, set[str]]:
-        found = {}
-        for family in self.view.families:
-            ways = [rules for chain in (fixed.FROM, fixed.TO) if (rules := held.get(Chain(family, FILTER, chain)))]
-            if len(ways) == 2:
-                led = _words(ways)
-                found[family] = {chain for chain in led if Chain(family, FILTER, chain) in held}
-        return found
-
-    def _written(self) -> set[str]:
-        """Guards whose chain there is, in every family that has any of ours."""
-        held = self._reconciler.held(CHAINS)
-        families = {key.family for key in held}
-        return {
-            guard.name
-            for guard in self.guards.known()
-            if all(Chain(family, FILTER, guard.chain) in held for family in self.view.families if family in families)
-        }
-
-    def _stands_as_wanted(self, guard: Guard) -> bool:
-        held, wanted = self._reconciler.held(CHAINS), self._reconciler.wanted(CHAINS)
-        keys = [Chain(family, FILTER, guard.chain) for family in self.view.families]
-        return all(key in held and held[key] == wanted.get(key) for key in keys)
-
     def chains_left_behind(self) -> Dirty:
-        """What an earlier process made and nobody wants: but for guards that pods are still in."""
-        held, wanted = self._reconciler.held(CHAINS), self._reconciler.wanted(CHAINS)
-        spoken = _words(rules for key, rules in held.items() if key in wanted)
-        return {CHAINS: {key for key in held if key not in wanted and key.chain not in spoken}}
+        return {CHAINS: self.standing.chains_left_behind()}
 
     def sets_left_behind(self) -> Dirty:
-        """Likewise: but for sets that a rule still speaks of, which would be others without their members."""
-        held, wanted = self._reconciler.held(SETS), self._reconciler.wanted(SETS)
-        names = {name for name in held if name not in wanted}
-        if names:
-            names -= _words(self._reconciler.held(CHAINS).values())
-        members = {key for key in self._reconciler.held(MEMBERS) if key.set in names} if names else set()
+        names = self.standing.sets_left_behind()
+        members = {key for key in self._reconciler.unwanted(MEMBERS) if key.set in names} if names else set()
         return {SETS: names, MEMBERS: members}
 
     # -- shares ----------------------------------------------------------------------------------------------------
@@ -264,6 +236,8 @@ class Decisions:
             items.append(Item(SETS, guard.pods_set(family), IpSet("hash:ip", family)))
             items.append(Item(CHAINS, Chain(family, FILTER, guard.chain), Rules((*rules, f"-g {refuse}"))))
         self._written_for[guard] = frozenset(needs)
+        if not self.peers.used(guard) <= needs:
+            self._outgrown.add(guard)
         self._speaks_of(guard, self.peers.used(guard) | needs, dirty)
         self._claim({("guard", guard): _share(("guard", guard), items)}, dirty)
         self._tidy = True
@@ -307,15 +281,11 @@ class Decisions:
             for chain, rules in fixed.chains(self._config, self.view, family, guards):
                 yield Item(CHAINS, chain, rules)
 
-    def _in(self, pod: ObjectKey, standing: Mapping[int, set[str]], *, stay: bool) -> Share:
+    def _in(self, pod: ObjectKey, standing: Mapping[int, Collection[str]], *, stay: bool) -> Share:
         return _share(("in", pod), _members(self.membership.guards(pod, standing, stay=stay)))
 
     def _isolated(self, pod: ObjectKey) -> Share:
         return _share(("isolated", pod), _members(self.membership.isolation(pod, self.view.families)))
-
-
-def _words(chains: Iterable[Rules]) -> set[str]:
-    return {word for rules in chains for rule in rules.rules for word in rule.split()}
 
 
 def _share(claim: Hashable, items: Iterable[Item]) -> Share:

@@ -6,7 +6,7 @@ policy changes, and not when a pod does.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import KeysView
 
 from kuberouter_py.controllers.firewall.rules import DIRECTIONS, EGRESS, rules_of
 from kuberouter_py.controllers.firewall.world import World
@@ -14,21 +14,26 @@ from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.names import FIREWALL_CHAINS, fingerprint, firewall_set
 
 
-class Guard(NamedTuple):
-    """policies: those that isolate its pods, in the order of their names; at least one."""
+class Guard:
+    """policies: those that isolate its pods, in the order of their names; at least one.
 
-    direction: str
-    policies: tuple[ObjectKey, ...]
+    name: of the policies' names alone: what they say may change, and the guard stays. It is made once, and a guard is
+    looked up by it.
+    """
 
-    @property
-    def name(self) -> str:
-        """Of the policies' names alone: what they say may change, and the guard stays."""
-        names = (part for key in self.policies for part in key)
-        return f"{self.direction[0]}-{fingerprint(self.direction, *names)}"
+    __slots__ = ("chain", "direction", "name", "policies")
 
-    @property
-    def chain(self) -> str:
-        return guard_chain(self.name)
+    def __init__(self, direction: str, policies: tuple[ObjectKey, ...]) -> None:
+        self.direction = direction
+        self.policies = policies
+        self.name = f"{direction[0]}-{fingerprint(direction, *(part for key in policies for part in key))}"
+        self.chain = guard_chain(self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Guard) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
     def pods_set(self, family: int) -> str:
         return firewall_set(self.name, family)
@@ -57,6 +62,7 @@ class Guards:
         self._pods: dict[Guard, set[ObjectKey]] = {}
         self._of_policy: dict[ObjectKey, set[Guard]] = {}
         self._idle: set[Guard] = set()
+        self.version = 0  # another one when other guards are known
 
     def want(self, pod: ObjectKey, guards: dict[str, Guard]) -> set[Guard]:
         """What it wants from now on; returns the guards that are new by it."""
@@ -69,6 +75,7 @@ class Guards:
         for guard in guards.values():
             if guard not in self._pods:
                 new.add(guard)
+                self.version += 1
                 self._pods[guard] = set()
                 for policy in guard.policies:
                     self._of_policy.setdefault(policy, set()).add(guard)
@@ -87,14 +94,15 @@ class Guards:
         """Idle ones too, for as long as they stand."""
         return self._of_policy.get(policy, set())
 
-    def known(self) -> set[Guard]:
-        return set(self._pods)
+    def known(self) -> KeysView[Guard]:
+        return self._pods.keys()
 
     def idle(self) -> set[Guard]:
         """Those that have no pod any more."""
         return set(self._idle)
 
     def drop(self, guard: Guard) -> None:
+        self.version += 1
         self._idle.discard(guard)
         self._pods.pop(guard, None)
         for policy in guard.policies:

@@ -6,6 +6,7 @@ none, it is isolated without one: closed, which needs a set's member and no rule
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 
 from kuberouter_py.config import Config
@@ -33,11 +34,14 @@ class Membership:
         self._world = world
         self._guards = guards
         self._in: dict[ObjectKey, dict[Place, str]] = {}  # names of guards
+        self._pods_in: Counter[str] = Counter()  # each of them as often as a pod is in it; none is there with 0
+        self.version = 0  # another one when names() may be
         self._unsettled: set[ObjectKey] = set()
         self._found: dict[bytes, dict[Place, str]] = {}  # what an earlier process left, by address
 
     def found(self, members: Collection[SetMember]) -> None:
         """What the kernel holds from before this process: pods are held in it until theirs stands."""
+        self.version += 1
         for member in members:
             for head, direction in _GUARD_HEADS.items():
                 if member.set.startswith(head):
@@ -47,10 +51,11 @@ class Membership:
 
     def names(self) -> set[str]:
         """Of the guards that pods are in."""
-        return {name for places in (*self._in.values(), *self._found.values()) for name in places.values()}
+        return {*self._pods_in, *(name for places in self._found.values() for name in places.values())}
 
     def forget_found(self) -> None:
         """Everybody was asked once."""
+        self.version += 1
         self._found = {}
 
     def unsettled(self, more: Collection[ObjectKey]) -> set[ObjectKey]:
@@ -99,11 +104,20 @@ class Membership:
                     notes.append(Note(POD, pod, CLOSED, f"{where}: closed, its rules cannot be written", event=True))
                 else:
                     notes.append(Note(POD, pod, NOT_UP_TO_DATE, f"{where}: as before, its new rules cannot be written"))
+        self._put(pod, now)
+        return tuple(notes)
+
+    def _put(self, pod: ObjectKey, now: dict[Place, str]) -> None:
+        if self._in.get(pod, {}) == now:
+            return
+        self.version += 1
+        self._pods_in.update(now.values())
+        for name in self._in.pop(pod, {}).values():
+            self._pods_in[name] -= 1
+            if not self._pods_in[name]:
+                del self._pods_in[name]
         if now:
             self._in[pod] = now
-        else:
-            self._in.pop(pod, None)
-        return tuple(notes)
 
     def _places(self, pod: ObjectKey) -> Mapping[Place, str]:
         if pod in self._in or not self._found:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from kuberouter_py.controllers.firewall.decisions import CHAINS
+from kuberouter_py.controllers.firewall.standing import CHAINS
 from kuberouter_py.model.kernel import Chain, Protocol
 from kuberouter_py.ports import Refused
 from tests.fakes.firewall import FakeFirewall
