@@ -32,6 +32,7 @@ ALIVE, DIFFERENCES = "OtherProxyAlive", "OtherProxyDiffers"
 class Beside:
     """compare: what we would not serve of theirs. ours: what we serve, and what of it is not in place. kubelet: its
     version. tell: notes on the Node. gone: called when theirs has gone: addresses and routes may have changed.
+    unenforced: why our firewall, where it runs, does not enforce all policies (yet); "" where it does.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Beside:
         kubelet: Callable[[], str],
         tell: Callable[[Sequence[Note]], None],
         gone: Callable[[], None],
+        unenforced: Callable[[], str],
     ) -> None:
         self._config = config
         self._node = ObjectKey("", node)
@@ -53,6 +55,7 @@ class Beside:
         self._kubelet = kubelet
         self._tell = tell
         self._gone = gone
+        self._unenforced = unenforced
         self._reasons: tuple[str, ...] = ()
         self._left = ""  # what of whom is still there, in a word
         self._compared = Compared((), ())
@@ -144,6 +147,9 @@ class Beside:
         try:
             found = self._others.look()
             if found.signs:
+                return
+            if found.enforced and self._config.run_firewall and (reason := self._unenforced()):
+                self._reasons = (f"{self._left}: not removed before its policies are enforced by us: {reason}",)
                 return
             if differing := self._differing(found):
                 self._reasons = differing

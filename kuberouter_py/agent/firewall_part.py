@@ -115,6 +115,13 @@ class FirewallPart:
     def status(self) -> ControllerStatus:
         return self._controller.status(self._edges.facts())
 
+    def unenforced(self) -> str:
+        """Why it does not enforce all policies (yet); "" where it does."""
+        status = self.status()
+        if not status.synced:
+            return "the firewall has not done its first sync yet"
+        return f"{status.failures} entries of the firewall are refused or unreadable" if status.failures else ""
+
     def look(self) -> None:
         """Nothing that its status shows changes in silence."""
 

@@ -24,7 +24,7 @@ from kuberouter_py.kernel.others import OthersInKernel
 from kuberouter_py.kernel.processes import Processes, listeners
 from kuberouter_py.model.kernel import ServerKey, VirtualServerKey
 from kuberouter_py.model.names import VIP_LINK
-from kuberouter_py.model.others import PROXY, Away, Gone, Other, Owner, Part, Remains, Sign
+from kuberouter_py.model.others import PROXY, ROUTER_POLICIES, Away, Gone, Other, Owner, Part, Remains, Sign
 from kuberouter_py.watchers.cache import Cache
 
 
@@ -34,6 +34,11 @@ class Found(NamedTuple):
     remains: Remains
     owners: frozenset[Owner]
     signs: tuple[Sign, ...]
+
+    @property
+    def enforced(self) -> bool:
+        """Whether it enforced policies."""
+        return ROUTER_POLICIES in self.owners
 
     def __str__(self) -> str:
         """ "kube-proxy (ipvs mode), kube-router"; "" where there is nothing of anybody."""
@@ -79,15 +84,16 @@ class Others:
         marks, kept = direct_return_marks(found.remains), kept_for_kubelet(kubelet, found.remains)
         return self._kernel.remove(found.remains, Away(found.owners, unwanted, marks, kept))
 
-    def compare(self, found: Found, controller: ServicesController, cache: Cache) -> Compared:
-        """controller: has decided everything (`plan`), and need not have written anything."""
+    def compare(self, found: Found, controller: ServicesController, cache: Cache, *, policies_go_on: bool) -> Compared:
+        """controller: has decided everything (`plan`), and need not have written anything. policies_go_on: our firewall
+        enforces them.
+        """
         theirs = served(found.remains)
         services = filter(None, map(cache.service, cache.service_keys()))
         compared = compare(
             theirs, controller.frontends(), services, controller.families(), {*filter(self._is_excluded, theirs)}
         )
-        policies = Owner(Other.KUBE_ROUTER, Part.POLICIES) in found.owners
-        ending = policies_end(policy_chains(found.remains)) if policies else ()
+        ending = policies_end(policy_chains(found.remains)) if found.enforced and not policies_go_on else ()
         return compared._replace(differences=(*compared.differences, *ending))
 
     def _is_excluded(self, key: ServerKey) -> bool:

@@ -86,7 +86,9 @@ class Agent:
             lambda: firewall.denied() if firewall.wanted else (),
         )
         firewall = FirewallPart(config, self._source, self._telling, self._reported)
-        services = ServicesPart(carrying, others, self._source, self._telling, self._reported, self._ended)
+        services = ServicesPart(
+            carrying, others, self._source, self._telling, self._reported, self._ended, firewall.unenforced
+        )
         # The firewall's rules speak of no set of the services', and it waits for no other proxy: it comes first.
         self._parts: Sequence[Part] = (firewall, services)
 

@@ -45,7 +45,7 @@ NEWS_OF = {
 
 
 class ServicesPart:
-    """See part.Part. ended: set when the agent is told to stop."""
+    """See part.Part. ended: set when the agent is told to stop. unenforced: see Beside."""
 
     name = "services"
 
@@ -57,6 +57,7 @@ class ServicesPart:
         telling: Telling,
         on_report: OnReport,
         ended: threading.Event,
+        unenforced: Callable[[], str],
     ) -> None:
         self._carrying = carrying
         self._config = config = carrying.config
@@ -96,6 +97,7 @@ class ServicesPart:
             lambda: source.kubelet_version(self._node),
             telling.tell,
             lambda: self._kernel_news(frozenset({VIP_LINK_NEWS})),
+            unenforced,
         )
         self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
         self._runner = Runner(
@@ -253,4 +255,5 @@ class ServicesPart:
         if not controller.begun:
             controller = looking_controller(self._config, self._edges, self._source.cache)
             controller.plan()
-        return self._others.compare(found, controller, self._source.cache)
+        goes_on = self._config.run_firewall
+        return self._others.compare(found, controller, self._source.cache, policies_go_on=goes_on)

@@ -11,9 +11,10 @@ from dataclasses import replace
 
 from kuberouter_py.agent.carrying import Carrying, carry_over, remember
 from kuberouter_py.agent.edges import ServicesEdges
-from kuberouter_py.agent.once import listed, looking_controller
+from kuberouter_py.agent.firewall_edges import FirewallEdges
+from kuberouter_py.agent.once import listed, looking_controller, looking_firewall
 from kuberouter_py.agent.others import Found, Others
-from kuberouter_py.agent.source import KINDS_OF_SERVICES, node_name
+from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, kinds_of, node_name
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.takeover.differences import Compared
@@ -46,11 +47,13 @@ def take_over(config: Config, *, agent_runs: bool, tell: Tell) -> int:
         tell(f"note: {blind}")
     carrying = _with_agent(config, found) if agent_runs else carry_over(replace(config, takeover=True), found)
     _tell_carried(carrying, tell)
-    with listed(carrying.config, KINDS_OF_SERVICES) as source:
+    enforces = agent_runs and carrying.config.run_firewall  # without an agent there is nobody to go on with policies
+    kinds = kinds_of(carrying.config) if enforces else KINDS_OF_SERVICES
+    with listed(carrying.config, kinds) as source:
         edges = ServicesEdges(carrying.config)
         controller = looking_controller(carrying.config, edges, source.cache)
         plans = controller.plan()
-        compared = others.compare(found, controller, source.cache)
+        compared = others.compare(found, controller, source.cache, policies_go_on=enforces)
         _tell_compared(compared, tell)
         if compared.differences and not config.accept_differences:
             tell("nothing was written; --accept-differences takes over all the same")
@@ -58,7 +61,7 @@ def take_over(config: Config, *, agent_runs: bool, tell: Tell) -> int:
         if not agent_runs:
             remember(carrying)
             _put_in_place(controller, found)
-        elif plans:
+        elif plans or (enforces and _firewall_plans(carrying.config, source)):
             raise NotNow(
                 "the agent on this node has not put everything in place: `kuberouter-py plan` says what is missing, "
                 "`kuberouter-py status` why"
@@ -80,6 +83,11 @@ def _with_agent(config: Config, found: Found) -> Carrying:
             "changes over without a gap"
         )
     return Carrying(config)
+
+
+def _firewall_plans(config: Config, source: Source) -> bool:
+    """Whether anything of the firewall is not in place."""
+    return bool(looking_firewall(config, FirewallEdges(config, load_modules=False), source.cache).plan())
 
 
 def _put_in_place(controller: ServicesController, found: Found) -> None:

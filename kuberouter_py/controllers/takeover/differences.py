@@ -95,4 +95,4 @@ def policies_end(chains: Mapping[str, int]) -> tuple[Difference, ...]:
         return ()  # nothing is enforced for any pod
     what = tuple(f"{count} chains {head}*" for head, count in sorted(chains.items()) if head.endswith("-"))
     why = "NetworkPolicies as they were when kube-router ended; nobody enforces them without these"
-    return (Difference(why, "", what),)
+    return (Difference(why, "--takeover of an agent with --run-firewall", what),)

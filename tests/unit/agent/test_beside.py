@@ -17,7 +17,7 @@ from kuberouter_py.controllers.takeover.served import owners
 from kuberouter_py.model.others import PROXY, ROUTER_POLICIES, Gone, Owner, Remains, Sign
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import EdgeError
-from tests.unit.controllers.takeover.remains import iptables_mode, ipvs_mode
+from tests.unit.controllers.takeover.remains import iptables_mode, ipvs_mode, kube_router
 
 NOTHING = Compared((), ())
 EXTERNAL = Difference("externalIP lies in no range", "--service-external-ip-range", ("-t 198.51.100.7:80",))
@@ -33,6 +33,7 @@ class Node:
         self.failed: list[str] = []
         self.notes: list[Note] = []
         self.told_gone = 0
+        self.unenforced = ""  # by our firewall, and why
 
     def look(self) -> Found:
         answer = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
@@ -65,7 +66,7 @@ class Node:
 def beside_of(node: Node, compared: Compared = NOTHING, **options: Any) -> Beside:
     return Beside(
         Config(**options), "n1", cast(Any, node), lambda found: compared, cast(Any, node), lambda: "v1.27.1",
-        node.notes.extend, node.gone,
+        node.notes.extend, node.gone, lambda: node.unenforced,
     )  # fmt: skip
 
 
@@ -166,6 +167,23 @@ def test_nothing_goes_while_something_of_ours_is_refused() -> None:
     assert wait(one)
     run_until(one, node, lambda: any("the lock is held" in problem for problem in one.problems()))
     assert node.removals == []
+
+
+@pytest.mark.parametrize("run_firewall", [True, False])
+def test_chains_that_enforce_policies_stay_until_our_firewall_does(run_firewall: bool) -> None:
+    """Where it does not run, that they end is a difference, which was accepted."""
+    node = Node((kube_router(), ()))
+    node.unenforced = "the firewall has not done its first sync yet"
+    one = beside_of(node, takeover=True, run_firewall=run_firewall)
+    assert wait(one)
+    if run_firewall:
+        run_until(one, node, lambda: any(node.unenforced in problem for problem in one.problems()))
+        assert node.removals == []
+        node.unenforced = ""
+        one = beside_of(node, takeover=True)
+        assert wait(one)
+    run_until(one, node, lambda: node.told_gone)
+    assert len(node.removals) == 1
 
 
 def test_without_the_flag_theirs_stays_and_is_told() -> None:
