@@ -74,6 +74,24 @@ _SERVICE_GAUGES = {
     "bps_in": "byte_rate_in",
     "bps_out": "byte_rate_out",
 }
+# What a controller counts in its status -> the metric, and what it says.
+_STANDING = {
+    ("services", "virtual servers"): ("kube_router_controller_ipvs_services", "virtual servers of ours in IPVS"),
+    ("firewall", "guards"): (
+        "kube_router_controller_policy_chains",
+        "chains that hold the rules of the policies that select pods of this node",
+    ),
+    ("firewall", "peer sets"): ("kube_router_controller_policy_ipsets", "ipsets of peers and of named ports"),
+    ("firewall", "isolated pods"): ("kuberouter_py_netpol_isolated_pods", "pods of this node that a policy selects"),
+    ("firewall", "closed pods"): (
+        "kuberouter_py_netpol_closed_pods",
+        "pods of this node that nothing passes, for their rules could not be written",
+    ),
+    ("firewall", "pods under earlier rules"): (
+        "kuberouter_py_netpol_outdated_pods",
+        "pods of this node whose changed rules could not be written yet",
+    ),
+}
 _SERVICE_LABELS = ("svc_namespace", "service_name", "service_vip", "protocol", "port")
 
 
@@ -292,8 +310,10 @@ class Metrics:
         yield _gauge("kube_router_controller_failures", "keys that the kernel refuses now", failures, "controller")
         synced = {status.name: float(status.synced) for status in statuses}
         yield _gauge("kube_router_controller_synced", "1 after the first full sync", synced, "controller")
-        servers = {one.name: float(one.counts.get("virtual servers", 0)) for one in statuses if one.name == "services"}
-        yield _gauge("kube_router_controller_ipvs_services", "virtual servers of ours in IPVS", servers)
+        counts = {one.name: one.counts for one in statuses}
+        for (controller, what), (name, text) in _STANDING.items():
+            found = counts.get(controller, {}).get(what)  # None: it is not run, or in the middle of a long sync
+            yield _gauge(name, text, {} if found is None else {controller: float(found)})
 
 
 def _gauge(name: str, text: str, values: Mapping[str, float], label: str = "") -> Metric:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from kuberouter_py.model.report import SyncReport, TableCounts
@@ -119,6 +121,23 @@ def test_standing_values() -> None:
     [info] = [labels for name, labels in samples if name == "kube_router_build_info"]
     assert dict(info)["version"] == "0.1.0"
     assert any(name == "process_cpu_seconds_total" for name, _ in samples)
+
+
+def test_pods_that_are_closed_or_held_back_are_counted_and_nothing_is_told_in_the_middle_of_a_sync() -> None:
+    counts = {"guards": 7, "peer sets": 5, "isolated pods": 4, "closed pods": 1, "pods under earlier rules": 2}
+    firewall = replace(SERVICES, name="firewall", counts=counts)
+    samples = scrape(Metrics("0", list, lambda: [SERVICES, firewall]))
+    expected = {
+        "kube_router_controller_policy_chains": 7,
+        "kube_router_controller_policy_ipsets": 5,
+        "kuberouter_py_netpol_isolated_pods": 4,
+        "kuberouter_py_netpol_closed_pods": 1,
+        "kuberouter_py_netpol_outdated_pods": 2,
+        "kube_router_controller_ipvs_services": 30,
+    }
+    assert {name: samples[name, ()] for name in expected} == expected
+    busy = scrape(Metrics("0", list, lambda: [replace(firewall, counts={})]))
+    assert not any(name in expected for name, _ in busy)
 
 
 def test_network_programming_ignores_what_was_before_us() -> None:
