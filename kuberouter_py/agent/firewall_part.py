@@ -120,6 +120,8 @@ class FirewallPart:
         status = self.status()
         if not status.synced:
             return "the firewall has not done its first sync yet"
+        if not status.counts:
+            return "the firewall is in the middle of a sync"
         return f"{status.failures} entries of the firewall are refused or unreadable" if status.failures else ""
 
     def look(self) -> None:

@@ -98,14 +98,17 @@ def test_denied_packets_are_told_of_the_nodes_pods_also_when_they_cannot_be_read
 
 
 @pytest.mark.parametrize(
-    ("synced", "failures", "reason"),
+    ("synced", "counts", "failures", "reason"),
     [
-        (False, 0, "the firewall has not done its first sync yet"),
-        (True, 2, "2 entries of the firewall are refused or unreadable"),
-        (True, 0, ""),
+        (False, {"guards": 0}, 0, "the firewall has not done its first sync yet"),
+        (True, {}, 0, "the firewall is in the middle of a sync"),
+        (True, {"guards": 3}, 2, "2 entries of the firewall are refused or unreadable"),
+        (True, {"guards": 3}, 0, ""),
     ],
 )
-def test_policies_are_enforced_when_everything_stands(synced: bool, failures: int, reason: str) -> None:
-    status = SimpleNamespace(synced=synced, failures=failures)
+def test_policies_are_enforced_when_everything_stands(
+    synced: bool, counts: dict[str, int], failures: int, reason: str
+) -> None:
+    status = SimpleNamespace(synced=synced, counts=counts, failures=failures)
     part = bare(edges=SimpleNamespace(facts=dict), controller=SimpleNamespace(status=lambda _facts: status))
     assert part.unenforced() == reason
