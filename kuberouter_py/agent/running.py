@@ -49,12 +49,20 @@ def run_agent(config: Config) -> int:
     _allow_files(OPEN_FILES)
     others = Others(config)
     agent = Agent(config, others)
+    told: list[int] = []  # signals
+
+    def stop(number: int, _frame: object) -> None:
+        told.append(number)
+        agent.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: agent.stop())
-    while (status := agent.run()) == ANEW:
+        signal.signal(number, stop)
+    while (status := agent.run()) == ANEW and not told:
         log.info("nothing stands in the way any more; agent begins anew")
         agent = Agent(config, others)
-    return status
+        if told:  # the one before was stopped
+            agent.stop()
+    return 0 if status == ANEW else status
 
 
 def _allow_files(number: int) -> None:
@@ -99,13 +107,13 @@ class Agent:
         if self._config.run_router:
             log.warning("this version has no such controller; nothing is done for it", flag="--run-router")
         self._telling.start()
+        status = 1
         try:
             status = self._serve()
         except EdgeError as error:
             log.error("agent ends", reason=str(error))
-            status = 1
         finally:
-            self._stop_parts()
+            self._stop_parts(patience=None if status == ANEW else 5.0)
         if self._died:
             log.error("agent ends", reason=self._died)
             return 1
@@ -182,13 +190,14 @@ class Agent:
         thread.start()
         self._threads.append(thread)
 
-    def _stop_parts(self) -> None:
+    def _stop_parts(self, patience: float | None) -> None:
+        """patience: seconds for each thread. None: as long as it takes, for the next agent writes what they write."""
         self._ended.set()
         for part in self._parts:
             part.stop()
         self._source.stop()
         for thread in self._threads:
-            thread.join(timeout=5.0)
+            thread.join(timeout=patience)
         for part in self._parts:
             part.close()
         self._telling.stop()

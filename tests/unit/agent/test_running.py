@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -144,11 +145,49 @@ def test_with_every_controller_off_no_cluster_is_asked_and_the_agent_lives_and_i
     assert agent._telling.health.readyz().status == 200
 
 
-def test_a_part_that_waited_begins_the_agent_anew() -> None:
+def test_a_part_that_waited_begins_the_agent_anew_when_the_loops_of_the_others_have_ended() -> None:
     journal: list[str] = []
-    part = FakePart("services", journal)
+    other, part = FakePart("firewall", journal), FakePart("services", journal)
     part.begins = False
-    assert an_agent(journal, part).run() == ANEW
+    stopped = threading.Event()
+    other.on_serve = lambda: journal.append("loop ends") if stopped.wait(60.0) else None
+    other.stop = stopped.set  # type: ignore[method-assign]
+    assert an_agent(journal, other, part).run() == ANEW
+    assert journal.index("loop ends") < journal.index("firewall closes")
+
+
+@pytest.mark.parametrize("during", ["run", "making"])
+def test_a_signal_while_it_begins_anew_is_not_lost(monkeypatch: pytest.MonkeyPatch, during: str) -> None:
+    made: list[Any] = []
+
+    class Once:
+        def __init__(self, _config: Config, _others: object) -> None:
+            self.stopped = False
+            made.append(self)
+            if during == "making" and len(made) == 2:
+                signal.raise_signal(signal.SIGTERM)
+
+        def stop(self) -> None:
+            self.stopped = True
+
+        def run(self) -> int:
+            if len(made) == 1:
+                if during == "run":
+                    signal.raise_signal(signal.SIGTERM)
+                return ANEW
+            return 0 if self.stopped else 1
+
+    monkeypatch.setattr(running, "Agent", Once)
+    monkeypatch.setattr(running, "_allow_files", lambda _number: None)
+    monkeypatch.setattr(running, "Others", lambda _config: None)
+    monkeypatch.setattr(running, "configure", lambda _form, _verbosity: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert running.run_agent(Config()) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert len(made) == (1 if during == "run" else 2)
 
 
 def test_first_lists_that_do_not_come_end_it_and_nothing_was_served() -> None:
