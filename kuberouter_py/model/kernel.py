@@ -202,7 +202,8 @@ class LinkState(NamedTuple):
 class Flow(NamedTuple):
     """A connection that conntrack remembers: who asked whom, and who answers (after translation).
 
-    identity and zone: with the rest they name this very entry.
+    source is the client also where it was masqueraded: replies_to is what its address became. identity and zone: with
+    the rest they name this very entry.
     """
 
     protocol: int
@@ -214,6 +215,8 @@ class Flow(NamedTuple):
     answers_port: int
     identity: int = 0
     zone: int = 0
+    replies_to: bytes = b""
+    replies_to_port: int = 0
 
 
 def address_text(packed: bytes) -> str:

@@ -1,7 +1,8 @@
-"""Remembered UDP flows, against the real kernel; `conntrack` is the witness."""
+"""Remembered flows, against the real kernel; `conntrack` is the witness."""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -64,6 +65,8 @@ def test_tells_who_asked_whom_and_who_answers(conntrack: Conntrack, family: int)
         port=53,
         answers=packed(BEHIND[family]),
         answers_port=5353,
+        replies_to=packed(OTHER[family]),
+        replies_to_port=4001,
     )
     assert flow._replace(identity=0) == expected
     assert flow.identity
@@ -97,6 +100,84 @@ def test_forgets_just_those_and_a_second_time_is_no_failure(conntrack: Conntrack
     assert "sport=4002" in known(family)
     conntrack.forget(gone)
     assert "sport=4002" in known(family)
+
+
+PROTOCOLS = {
+    Protocol.TCP: (socket.SOCK_STREAM, socket.IPPROTO_TCP),
+    Protocol.UDP: (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
+    Protocol.SCTP: (socket.SOCK_STREAM, 132),
+}
+
+
+@contextlib.contextmanager
+def connected(family: int, protocol: Protocol, sport: int) -> Iterator[None]:
+    """A client of SERVER's port 80 with a connection, or a datagram on its way, to a process there."""
+    af = socket.AF_INET if family == 4 else socket.AF_INET6
+    kind, number = PROTOCOLS[protocol]
+    with socket.socket(af, kind, number) as server, socket.socket(af, kind, number) as client:
+        server.bind((SERVER[family], 80))
+        if protocol != Protocol.UDP:
+            server.listen()
+        client.bind((OTHER[family], sport))
+        client.settimeout(5)
+        client.connect((SERVER[family], 80))
+        if protocol == Protocol.UDP:
+            client.send(b"?")
+        yield
+
+
+@by_family
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_every_protocol_is_told_with_its_masqueraded_client_and_forgotten(
+    conntrack: Conntrack, family: int, protocol: Protocol
+) -> None:
+    program = "iptables" if family == 4 else "ip6tables"
+    to = BEHIND[family] if family == 4 else f"[{BEHIND[family]}]"
+    sh(f"{program}-legacy -t nat -A POSTROUTING -p {protocol.name.lower()} -s {OTHER[family]} -j SNAT --to {to}:6001")
+    with connected(family, protocol, 4001):
+        other = 10 - family
+        send(other, SERVER[other], 53, 4009)
+        (flow,) = conntrack.flows(family)
+        expected = Flow(
+            protocol=protocol,
+            source=packed(OTHER[family]),
+            source_port=4001,
+            destination=packed(SERVER[family]),
+            port=80,
+            answers=packed(SERVER[family]),
+            answers_port=80,
+            replies_to=packed(BEHIND[family]),
+            replies_to_port=6001,
+        )
+        assert flow._replace(identity=0) == expected
+        conntrack.forget([flow._replace(identity=flow.identity ^ 1)])
+        assert list(conntrack.flows(family)) == [flow], "another entry with the same ends"
+        conntrack.forget([flow])
+        assert list(conntrack.flows(family)) == []
+        conntrack.forget([flow])
+
+
+def test_other_protocols_are_not_told(conntrack: Conntrack) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as echo:
+        echo.connect((SERVER[4], 0))
+        echo.send(bytes.fromhex("0800f7fd00010001"))
+    assert "icmp" in sh("conntrack -L -p icmp 2>/dev/null")
+    assert list(conntrack.flows(4)) == []
+
+
+def test_some_are_forgotten_while_they_are_told(conntrack: Conntrack) -> None:
+    """The table is read a piece at a time: a reader need not come to its end, and another may begin."""
+    for sport in range(10_000, 11_500):
+        send(4, SERVER[4], 53, sport)
+    first = next(iter(conntrack.flows(4)))
+    conntrack.forget([first])
+    seen = []
+    for flow in conntrack.flows(4):
+        seen.append(flow)
+        if len(seen) % 100 == 0:
+            conntrack.forget([flow])
+    assert len(seen) >= 1499 - 15 and first not in seen
+    assert len(list(conntrack.flows(4))) == 1499 - len(seen) // 100
 
 
 def test_many(conntrack: Conntrack) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 from ipaddress import ip_address
@@ -17,9 +18,12 @@ from kuberouter_py.model.kernel import Flow, Protocol
 
 
 def flow(family: int, zone: int = 0) -> Flow:
-    addresses = ("10.244.1.9", "10.96.0.53", "10.244.2.1") if family == 4 else ("fd00::9", "fd00:96::53", "fd00:2::1")
-    client, service, endpoint = (ip_address(text).packed for text in addresses)
-    return Flow(Protocol.UDP, client, 40000, service, 53, endpoint, 5353, 0xC64B1234, zone)
+    addresses = {
+        4: ("10.244.1.9", "10.96.0.53", "10.244.2.1", "192.0.2.11"),
+        6: ("fd00::9", "fd00:96::53", "fd00:2::1", "2001:db8::11"),
+    }
+    client, service, endpoint, node = (ip_address(text).packed for text in addresses[family])
+    return Flow(Protocol.UDP, client, 40000, service, 53, endpoint, 5353, 0xC64B1234, zone, node, 61234)
 
 
 def told(one: Flow) -> bytes:
@@ -51,7 +55,7 @@ def told(one: Flow) -> bytes:
     message["nfgen_family"] = socket.AF_INET6 if v6 else socket.AF_INET
     message["attrs"] = [
         ("CTA_TUPLE_ORIG", ends(one.source, one.source_port, one.destination, one.port)),
-        ("CTA_TUPLE_REPLY", ends(one.answers, one.answers_port, one.source, one.source_port)),
+        ("CTA_TUPLE_REPLY", ends(one.answers, one.answers_port, one.replies_to, one.replies_to_port)),
         ("CTA_ID", one.identity),
     ]
     message.encode()
@@ -63,6 +67,31 @@ def told(one: Flow) -> bytes:
 @pytest.mark.parametrize("family", [4, 6])
 def test_reads_an_entry(family: int, zone: int) -> None:
     assert parse_flow(memoryview(told(flow(family, zone)))) == flow(family, zone)
+
+
+@pytest.mark.parametrize("more", [b"", netlink.be16(3, 7)])
+@pytest.mark.parametrize("family", [4, 6])
+def test_reads_an_entry_with_and_without_a_zone_of_one_direction(family: int, more: bytes) -> None:
+    """Without, all of its parts lie where they usually do."""
+    one = flow(family)
+    kinds = (1, 2) if family == 4 else (3, 4)
+
+    def ends(direction: int, source: bytes, source_port: int, destination: bytes, port: int) -> bytes:
+        addresses = [netlink.attribute(kind, each) for kind, each in zip(kinds, (source, destination), strict=True)]
+        ports = [netlink.u8(1, one.protocol), netlink.be16(2, source_port), netlink.be16(3, port)]
+        return netlink.nested(direction, netlink.nested(1, *addresses), netlink.nested(2, *ports), more)
+
+    entry = b"".join([
+        bytes((socket.AF_INET if family == 4 else socket.AF_INET6, 0, 0, 0)),
+        ends(1, one.source, one.source_port, one.destination, one.port),
+        ends(2, one.answers, one.answers_port, one.replies_to, one.replies_to_port),
+        netlink.be32(3, 0x18E),
+        netlink.be32(12, one.identity),
+    ])  # fmt: skip
+    assert parse_flow(memoryview(entry)) == one
+    for cut in range(len(entry) - 8):
+        with contextlib.suppress(ValueError):
+            assert parse_flow(memoryview(entry[:cut])) in (None, one._replace(identity=0))
 
 
 @pytest.mark.parametrize("zone", [0, 7])
