@@ -9,6 +9,7 @@ decisions.py      what the stages claim
   sets.py           the sets that rules speak of; peers.py which pods are in them
   chains.py         the fixed chains that lead a packet to the guards of its pods; view.py what of the node they need
 judge.py          whether an attempt is allowed, by the rules of NetworkPolicy; compiled from nothing, to compare with
+  saying.py         the same in words
 notes.py          what is not as its owner asked; status.py what there is to report
 rung.py           the keys
 """

@@ -109,14 +109,20 @@ class Cluster:
         for policy in sorted(policies, key=lambda policy: policy.key):
             self._policies.setdefault(policy.key.namespace, []).append(policy)
         self._pods: dict[bytes, Pod] = {}
-        for pod in sorted(filter(is_party, pods), key=_later):
+        self._bystanders: dict[bytes, list[Pod]] = {}
+        for pod in sorted(pods, key=_later):
             for address in pod.ips:  # P4.07
-                self._pods.setdefault(address, pod)
+                if not is_party(pod) or self._pods.setdefault(address, pod) is not pod:
+                    self._bystanders.setdefault(address, []).append(pod)
         self._selecting: dict[ObjectKey, Sequence[NetworkPolicy]] = {}
 
     def end(self, address: bytes) -> End:
         pod = self._pods.get(address)
         return End(address, pod, self._namespaces.get(pod.key.namespace) if pod else None)
+
+    def bystanders(self, address: bytes) -> Sequence[Pod]:
+        """Pods that show this address and do not have it: no parties, or not the ones that it belongs to now."""
+        return self._bystanders.get(address, ())
 
     def isolating(self, pod: Pod, direction: Direction) -> Sequence[NetworkPolicy]:
         """P1.03, P1.04: of its own namespace, by its labels, and only those that speak of the direction."""
@@ -170,15 +176,16 @@ def rules_of(policy: NetworkPolicy, direction: Direction) -> Sequence[PolicyRule
 
 def peers_match(rule: PolicyRule, policy: NetworkPolicy, far: End) -> bool:
     """P1.05, P1.06."""
-    return rule.peers is None or any(_is_peer(peer, policy.key.namespace, far) for peer in rule.peers)
+    return rule.peers is None or any(is_peer(peer, policy.key.namespace, far) for peer in rule.peers)
 
 
 def ports_match(rule: PolicyRule, case: Case) -> bool:
     """P1.06; without a list every protocol there is (P2.02). In both directions the receiver's ports (P2.04, P2.05)."""
-    return rule.ports is None or any(_is_port(port, case.attempt, case.destination.pod) for port in rule.ports)
+    return rule.ports is None or any(is_port(port, case.attempt, case.destination.pod) for port in rule.ports)
 
 
-def _is_peer(peer: Peer, own_namespace: str, far: End) -> bool:
+def is_peer(peer: Peer, own_namespace: str, far: End) -> bool:
+    """own_namespace: the policy's."""
     if isinstance(peer, IpBlock):
         return _is_in_block(peer, far.address)
     return far.pod is not None and _is_pod_peer(peer, own_namespace, far.pod, far.namespace)
@@ -198,7 +205,7 @@ def _is_in_block(block: IpBlock, address: bytes) -> bool:
     return address in block.cidr and not any(address in taken for taken in block.excepts)
 
 
-def _is_port(port: PolicyPort, attempt: Attempt, receiver: Pod | None) -> bool:
+def is_port(port: PolicyPort, attempt: Attempt, receiver: Pod | None) -> bool:
     if port.protocol != attempt.protocol:
         return False
     if port.port is None:
