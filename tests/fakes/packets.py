@@ -13,12 +13,14 @@ from typing import NamedTuple
 from kuberouter_py.model.kernel import NOMATCH, Chain, Protocol, SetEntry, SetMember, family_of
 from tests.fakes.firewall import FilterKernel
 
-PROTOCOLS = {"tcp": Protocol.TCP, "udp": Protocol.UDP, "sctp": Protocol.SCTP}
+PROTOCOLS = {"tcp": Protocol.TCP, "udp": Protocol.UDP, "sctp": Protocol.SCTP, "ipv6-icmp": 58}
 HOPS = 100
 
 
 class Packet(NamedTuple):
-    """local: this node sends it itself. service: it goes to a frontend of the Service proxy. state: conntrack's."""
+    """local: this node sends it itself. service: it goes to a frontend of the Service proxy. state: conntrack's.
+    icmp: its type.
+    """
 
     source: bytes
     destination: bytes
@@ -29,6 +31,7 @@ class Packet(NamedTuple):
     service: bool = False
     syn: bool = True
     state: str = "NEW"
+    icmp: str = ""
 
 
 def passes(kernel: FilterKernel, packet: Packet, hook: str = "FORWARD") -> bool:
@@ -133,6 +136,10 @@ def _protocol(kernel: FilterKernel, packet: Packet, family: int, words: Iterator
     return packet.protocol == (int(word) if word.isdigit() else PROTOCOLS[word])
 
 
+def _icmp_type(kernel: FilterKernel, packet: Packet, family: int, words: Iterator[str]) -> bool:
+    return packet.icmp == next(words)
+
+
 def _connection_mark(kernel: FilterKernel, packet: Packet, family: int, words: Iterator[str]) -> bool:
     next(words)
     return packet.service
@@ -157,6 +164,7 @@ _MATCHES: dict[str, Matcher] = {
     "--dports": _ports,
     "--syn": lambda kernel, packet, family, words: packet.syn,
     "-p": _protocol,
+    "--icmpv6-type": _icmp_type,
     "-s": lambda kernel, packet, family, words: _in_cidr(next(words), packet.source),
     "-d": lambda kernel, packet, family, words: _in_cidr(next(words), packet.destination),
 }

@@ -48,9 +48,10 @@ def sets(config: Config, family: int) -> Iterator[tuple[str, IpSet]]:
 
 def chains(config: Config, view: View, family: int, guards: Collection[str]) -> Iterator[tuple[Chain, Rules]]:
     """guards: names of those that stand."""
-    yield Chain(family, "filter", FORWARD), Rules((_ESTABLISHED, f"-j {PODS}"))
+    passing = (_ESTABLISHED, *_neighbours(family))
+    yield Chain(family, "filter", FORWARD), Rules((*passing, f"-j {PODS}"))
     yield Chain(family, "filter", OUTPUT), Rules((_ESTABLISHED, *_output(), f"-j {PODS}"))
-    yield Chain(family, "filter", INPUT), Rules((_ESTABLISHED, _not_ours(), f"-j {FROM}"))
+    yield Chain(family, "filter", INPUT), Rules((*passing, _not_ours(), f"-j {FROM}"))
     yield Chain(family, "filter", PODS), Rules(tuple(_pods(view, family)))
     yield Chain(family, "filter", CUT), Rules(("-p tcp --syn -j RETURN", f"-g {REFUSE}"))
     yield Chain(family, "filter", FROM), Rules(tuple(_dispatch(config, view, family, guards, egress=True)))
@@ -61,6 +62,15 @@ def chains(config: Config, view: View, family: int, guards: Collection[str]) -> 
     yield Chain(family, "filter", REFUSE), Rules((NFLOG, f"-j REJECT --reject-with {_REJECT[family]}"))
     for hook, target in (("FORWARD", FORWARD), ("OUTPUT", OUTPUT), ("INPUT", INPUT)):
         yield Chain(family, "filter", hook), Rules((f"-j {target}",))
+
+
+def _neighbours(family: int) -> Iterator[str]:
+    """Who has an address is asked and answered with the pods' own addresses, and between pods of a bridge it is seen
+    here; conntrack tracks none of it. An isolated pod that may not ask reaches nobody, its gateway included.
+    """
+    if family == 6:
+        for kind in ("neighbour-solicitation", "neighbour-advertisement"):
+            yield f"-p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j RETURN"
 
 
 def _output() -> Iterator[str]:

@@ -81,6 +81,16 @@ def test_a_pod_reaches_itself() -> None:
     assert reaches(agent, "10.244.1.2", "10.244.1.2", hook="OUTPUT")
 
 
+def test_neighbours_find_each_other_whatever_they_may_send() -> None:
+    """An isolated pod that may not ask for its gateway's link address reaches nobody."""
+    none = policy("x/none", "{podSelector: {}, policyTypes: [Ingress, Egress]}")
+    agent = started(node("192.168.0.1", "fd00::1"), pod("x/a", "fd00::2"), pod("x/b", "fd00::3"), none)
+    for hook in ("FORWARD", "INPUT"):
+        for kind in ("neighbour-solicitation", "neighbour-advertisement"):
+            assert reaches(agent, "fd00::2", "fd00::3", 0, hook=hook, protocol=58, icmp=kind)
+        assert not reaches(agent, "fd00::2", "fd00::3", 0, hook=hook, protocol=58, icmp="echo-request")
+
+
 def test_established_connections_are_not_asked_again() -> None:
     agent = started(A, B, DENY)
     assert reaches(agent, "10.244.1.2", "10.244.1.3", state="ESTABLISHED")
