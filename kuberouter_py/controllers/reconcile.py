@@ -265,6 +265,16 @@ class Reconciler:
                 self._heirs.add(owners[0])
         return dirty
 
+    def want(self, name: str, come: Iterable[tuple[Any, Any]], gone: Iterable[Any]) -> None:
+        """For keys that cannot be contested, by the ten thousand: wanted from now on, with what they are to hold, and
+        not wanted any more. Counted as items are; whoever calls knows what it has asked for.
+        """
+        state = self._states[name]
+        for key, value in come:
+            state.acquire(key, value)
+        for key in gone:
+            state.release(key)
+
     def heirs(self) -> set[Owner]:
         """Owners that have prevailed over others, or come in their place, since this was asked last."""
         heirs, self._heirs = self._heirs, set()

@@ -6,7 +6,7 @@ decisions.py      what the stages claim
   guards.py         one chain for every set of policies that select a local pod; membership.py which pod is in which
   standing.py       which chains stand, and what they speak of
   rules.py          what a guard's policies allow, as iptables has it
-  sets.py           the sets that rules speak of; peers.py which pods are in them
+  sets.py           the sets that rules speak of; peers.py which pods are in them; population.py what comes and goes
   chains.py         the fixed chains that lead a packet to the guards of its pods; view.py what of the node they need
 judge.py          whether an attempt is allowed, by the rules of NetworkPolicy; compiled from nothing, to compare with
   saying.py         the same in words

@@ -21,16 +21,17 @@ from kuberouter_py.controllers.firewall import chains as fixed
 from kuberouter_py.controllers.firewall.guards import Guard, Guards, guards_of
 from kuberouter_py.controllers.firewall.membership import Membership
 from kuberouter_py.controllers.firewall.notes import Notes, policy_notes
-from kuberouter_py.controllers.firewall.peers import Peers
+from kuberouter_py.controllers.firewall.peers import Peers, PeerSet
+from kuberouter_py.controllers.firewall.population import Population
 from kuberouter_py.controllers.firewall.rules import EGRESS, allowed
 from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, Rung
-from kuberouter_py.controllers.firewall.sets import NamedPort, Need, block_members, families_of, header, set_name
+from kuberouter_py.controllers.firewall.sets import Need, block_members, families_of, header
 from kuberouter_py.controllers.firewall.standing import CHAINS, FILTER, MEMBERS, SETS, SYSCTLS, Standing, led_to
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF, View
 from kuberouter_py.controllers.firewall.world import World
 from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.kernel import Chain, IpSet, Rules, SetEntry, SetMember, family_of
+from kuberouter_py.model.kernel import Chain, IpSet, Rules, SetMember
 from kuberouter_py.model.policies import IpBlock
 from kuberouter_py.ports import PoliciesOfCluster
 
@@ -51,7 +52,7 @@ class Decisions:
         self.notes = Notes()
         self.membership = Membership(config, self.world, self.guards)
         self.standing = Standing(reconciler)
-        self._in_sets: set[ObjectKey] = set()  # pods that may be in other sets of peers than before
+        self._population = Population(self.peers)
         self._targets: set[ObjectKey] = set()  # local pods that may want other guards, or have other addresses
         self._recompile: set[Guard] = set()
         self._written_for: dict[Guard, frozenset[Need]] = {}  # what a guard's rules speak of, as decided last
@@ -91,8 +92,8 @@ class Decisions:
     def _take_namespace(self, key: ObjectKey) -> None:
         namespace = self._cluster.namespace(key)
         news = self.world.take_namespace(key.name, namespace.labels if namespace else None)
-        if news and self.peers.namespace_changed(key.name):
-            self._in_sets.update(self.world.in_namespace(key.name))
+        for peers, pods in self.peers.namespace_changed(key.name) if news else ():
+            self._population.look_at_in(pods, peers)
 
     def _take_policy(self, key: ObjectKey) -> None:
         policy = self._cluster.policy(key)
@@ -105,7 +106,7 @@ class Decisions:
     def _take_pod(self, key: ObjectKey) -> None:
         before = self.world.pods.get(key)
         for touched in self.world.take_pod(key, self._cluster.pod(key)):
-            self._in_sets.add(touched)
+            self._population.look_at((touched,))
             if any(pod is not None and self.world.is_local(pod) for pod in (self.world.pods.get(touched), before)):
                 self._targets.add(touched)
 
@@ -115,7 +116,7 @@ class Decisions:
             return
         if view.families != self.view.families:
             self._recompile |= self.guards.known()
-            self._in_sets.update(self.world.pods)
+            self._population.look_at(self.world.pods)
             self._targets.update(pod.key for pod in self.world.local())
         self.view = view
         self._lead_anew = True
@@ -132,8 +133,7 @@ class Decisions:
         for guard in self._recompile & self.guards.known():
             self._compile(guard, dirty)
         self._recompile = set()
-        self._claim({("pod", key): _share(("pod", key), self._memberships(key)) for key in self._in_sets}, dirty)
-        self._in_sets = set()
+        self._populate(dirty)
         self._tidy = self._tidy or bool(self._targets)
         if self._lead_anew:
             self._lead(dirty, {guard.name for guard in self.guards.known()} | self.membership.names())
@@ -198,8 +198,7 @@ class Decisions:
         for guard in [each for each in self._outgrown if self.standing.as_wanted(each, self.view.families)]:
             self._speaks_of(guard, self._written_for[guard], dirty)
             self._outgrown.discard(guard)
-        self._claim({("pod", key): _share(("pod", key), self._memberships(key)) for key in self._in_sets}, dirty)
-        self._in_sets = set()
+        self._populate(dirty)
 
     # -- what stands -----------------------------------------------------------------------------------------------
 
@@ -244,33 +243,24 @@ class Decisions:
 
     def _speaks_of(self, guard: Guard, needs: frozenset[Need], dirty: Dirty) -> None:
         come, gone = self.peers.use(guard, needs)
-        for need in come | gone:
-            self._in_sets |= self.peers.in_set(need)
-        shares = {("set", need): _share(("set", need), self._set(need)) for need in come}
-        shares.update((("set", need), Share((), {})) for need in gone)
+        for each in (*come, *gone):
+            self._population.look_at_in(self.peers.in_set(each.need), each)
+        shares = {("set", each.need): Share((), {}) for each in gone}
+        shares.update((("set", each.need), _share(("set", each.need), self._set(each))) for each in come)
         self._claim(shares, dirty)
 
-    def _set(self, need: Need) -> Iterator[Item]:
+    def _set(self, peers: PeerSet) -> Iterator[Item]:
+        need = peers.need
         for family in families_of(need, self.view.families):
-            yield Item(SETS, set_name(need, family), header(need, family))
+            yield Item(SETS, peers.names[family], header(need, family))
             if isinstance(need, IpBlock):
                 for member, value in block_members(need, family):
                     yield Item(MEMBERS, member, value)
 
-    def _memberships(self, key: ObjectKey) -> Iterator[Item]:
-        pod = self.world.pods.get(key)
-        needs = list(self.peers.of(pod)) if pod is not None else []
-        for address in self.world.addresses(key) if needs else ():
-            family = family_of(address)
-            if pod is None or family not in self.view.families:
-                continue
-            for need in dict.fromkeys(needs):
-                name = set_name(need, family)
-                if not isinstance(need, NamedPort):
-                    yield Item(MEMBERS, SetMember(name, SetEntry(address)), None)
-                    continue
-                for number in {port.port for port in pod.ports if (port.name, port.protocol) == need}:
-                    yield Item(MEMBERS, SetMember(name, SetEntry(address, need.protocol, number)), None)
+    def _populate(self, dirty: Dirty) -> None:
+        come, gone = self._population.settle(self.view.families)
+        self._reconciler.want(MEMBERS, ((member, None) for member in come), gone)
+        dirty[MEMBERS].update(come, gone)
 
     def _node(self, guards: Collection[str]) -> Iterator[Item]:
         for family in self.view.families:

@@ -6,7 +6,7 @@ the host's network (P4.01), none that is finished (P4.04). All calls come from t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import TypeVar
 
 from kuberouter_py.model.cluster import ObjectKey, Pod
@@ -15,6 +15,7 @@ from kuberouter_py.model.policies import NetworkPolicy, Selector
 FINISHED = frozenset({"Succeeded", "Failed"})
 Label = tuple[str, str]
 K = TypeVar("K")
+_NOBODY: frozenset[ObjectKey] = frozenset()
 
 
 def counts(pod: Pod | None) -> bool:
@@ -37,6 +38,7 @@ class World:
         self.pods: dict[ObjectKey, Pod] = {}
         self._claimants: dict[bytes, tuple[ObjectKey, ...]] = {}  # of an address, the one that has it first
         self._labelled: dict[Label, set[ObjectKey]] = {}
+        self._declaring: dict[tuple[str, int], set[ObjectKey]] = {}  # a container port of that name and protocol
         self._in_namespace: dict[str, set[ObjectKey]] = {}
         self._local: dict[str, set[ObjectKey]] = {}
         self._namespaces: dict[str, Mapping[str, str]] = {}
@@ -67,6 +69,9 @@ class World:
             self._local.setdefault(pod.key.namespace, set()).add(pod.key)
         for label in pod.labels.items():
             self._labelled.setdefault(label, set()).add(pod.key)
+        for port in pod.ports:
+            if port.name:
+                self._declaring.setdefault((port.name, port.protocol), set()).add(pod.key)
         for address in pod.ips:
             self._claimants[address] = (*self._claimants.get(address, ()), pod.key)
 
@@ -76,6 +81,8 @@ class World:
         _discard(self._local, pod.key.namespace, pod.key)
         for label in pod.labels.items():
             _discard(self._labelled, label, pod.key)
+        for port in pod.ports:
+            _discard(self._declaring, (port.name, port.protocol), pod.key)
         for address in pod.ips:
             self._claimants[address] = tuple(other for other in self._claimants[address] if other != pod.key)
 
@@ -103,11 +110,15 @@ class World:
         groups = self._local.values() if namespace is None else (self._local.get(namespace, ()),)
         return (self.pods[key] for group in groups for key in group)
 
-    def in_namespace(self, namespace: str) -> Collection[ObjectKey]:
-        return self._in_namespace.get(namespace, ())
+    def in_namespace(self, namespace: str) -> Set[ObjectKey]:
+        return self._in_namespace.get(namespace, _NOBODY)
 
-    def labelled(self, label: Label) -> Collection[ObjectKey]:
-        return self._labelled.get(label, ())
+    def labelled(self, label: Label) -> Set[ObjectKey]:
+        return self._labelled.get(label, _NOBODY)
+
+    def declaring(self, name: str, protocol: int) -> Set[ObjectKey]:
+        """Pods with a container port of that name and protocol."""
+        return self._declaring.get((name, protocol), _NOBODY)
 
     # -- namespaces ------------------------------------------------------------------------------------------------
 
