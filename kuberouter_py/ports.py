@@ -202,6 +202,16 @@ class Lookups(Protocol):
         """All of ours; each equals what was written to it for as long as nobody changed it."""
 
 
+class FirewallLookups(Protocol):
+    """What `explain` asks of the kernel about the firewall, from any thread. Raises EdgeError."""
+
+    def holds(self, member: SetMember) -> bool:
+        """Of a set of networks: whether the smallest of them that the address is in is no exception."""
+
+    def chains(self) -> Mapping[Chain, Rules]:
+        """All of ours; each equals what was written to it for as long as nobody changed it."""
+
+
 class NetworkNamespace(NamedTuple):
     """path: by which it can be entered, as long as the process (or the mount) that holds it is there; inode: what tells
     whether it is still the same one.

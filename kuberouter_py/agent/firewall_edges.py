@@ -12,6 +12,7 @@ from kuberouter_py.kernel.conntrack import Conntrack
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.links import link_states
+from kuberouter_py.kernel.looking import LookingAtRules
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.model.kernel import LinkState, SetMember
@@ -57,6 +58,7 @@ class FirewallEdges:
         self.sets = Sets(FIREWALL_SETS)
         self.members = Members(FIREWALL_SETS, counting=ISOLATION)
         self.chains = Chains(FIREWALL_CHAINS, cast(Any, config.iptables_backend))
+        self.looking = LookingAtRules(self.chains, FIREWALL_SETS)
         self.conntrack = Conntrack()
         self._route_socket = Batch(NETLINK_ROUTE, strict=True)
         self.tables: Sequence[Table[Any, Any]] = (self.sysctls, self.sets, self.members, self.chains)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from kuberouter_py.agent.explaining_policies import PolicyExplaining
 from kuberouter_py.agent.firewall_edges import ISOLATION, FirewallEdges
 from kuberouter_py.agent.part import OnReport, Start
 from kuberouter_py.agent.source import Source, node_name
@@ -49,6 +50,7 @@ class FirewallPart:
             on_report,
             self._edges.messages,
         )
+        self.explaining = PolicyExplaining(self._node.name, self._controller, source.cache, self._edges.looking)
         self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
         self._runner = Runner(
             self._controller,

@@ -95,7 +95,14 @@ class Agent:
         )
         firewall = FirewallPart(config, self._source, self._telling, self._reported)
         services = ServicesPart(
-            carrying, others, self._source, self._telling, self._reported, self._ended, firewall.unenforced
+            carrying,
+            others,
+            self._source,
+            self._telling,
+            self._reported,
+            self._ended,
+            firewall.unenforced,
+            firewall.explaining,
         )
         # The firewall's rules speak of no set of the services', and it waits for no other proxy: it comes first.
         self._parts: Sequence[Part] = (firewall, services)

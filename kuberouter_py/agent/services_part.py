@@ -14,6 +14,7 @@ from kuberouter_py.agent.carrying import Carrying, remember
 from kuberouter_py.agent.counting import service_counters
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.explaining import Explaining
+from kuberouter_py.agent.explaining_policies import PolicyExplaining
 from kuberouter_py.agent.once import looking_controller
 from kuberouter_py.agent.others import Found, Others
 from kuberouter_py.agent.part import OnReport, Start
@@ -45,7 +46,9 @@ NEWS_OF = {
 
 
 class ServicesPart:
-    """See part.Part. ended: set when the agent is told to stop. unenforced: see Beside."""
+    """See part.Part. ended: set when the agent is told to stop. unenforced: see Beside. policies: what the firewall's
+    part has to say to `explain`.
+    """
 
     name = "services"
 
@@ -58,6 +61,7 @@ class ServicesPart:
         on_report: OnReport,
         ended: threading.Event,
         unenforced: Callable[[], str],
+        policies: PolicyExplaining,
     ) -> None:
         self._carrying = carrying
         self._config = config = carrying.config
@@ -87,7 +91,7 @@ class ServicesPart:
             self._reported,
             self._edges.messages,
         )
-        self._explaining = Explaining(self._node, self._controller, source, self._edges.looking)
+        self._explaining = Explaining(config, self._controller, policies, source, self._edges.looking)
         self._beside = Beside(
             config,
             self._node,

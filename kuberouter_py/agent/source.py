@@ -92,8 +92,8 @@ class Source:
         return {each.kind: each.last_error for each in self.status() if each.last_error}
 
     def find_pod(self, key: ObjectKey) -> Pod | None:
-        """Asked for now: of Pods only metadata is watched. Raises EdgeError."""
-        return find_pod(self._origin, key)
+        """Asked for now where of Pods only metadata is watched, or nothing. Raises EdgeError."""
+        return self.cache.pod(key) or find_pod(self._origin, key)
 
     def pods_of(self, namespace: str, most: int) -> list[str]:
         """Names of some Pods there. Raises EdgeError."""

@@ -1,4 +1,4 @@
-"""`kuberouter-py explain`: what becomes of a connection to a Service on this node, and why."""
+"""`kuberouter-py explain`: what becomes of a connection on this node, and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def _explain(sender: str, target: str, actual: bool, output: str, **parameters: 
     question = {"from": sender, "to": target, "actual": "true" if actual else "false"}
     document = ask_agent(config.socket, "/explain", question)
     click.echo(json.dumps(document, indent=2) if output == "json" else explanation_text(document), nl=output == "json")
-    return DIFFERENT if any(path["differences"] for path in document["paths"]) else 0
+    told = [*document["paths"], *document.get("policies", {}).get("connections", ())]
+    return DIFFERENT if actual and any(each["differences"] for each in told) else 0
 
 
 explain = GoFlags(
@@ -34,8 +35,8 @@ explain = GoFlags(
         click.Option(
             ["target", "--to"],
             required=True,
-            metavar="ADDRESS:PORT|service/NS/NAME:PORT",
-            help="where to; a Service's port by number or name, none: all; behind it /udp or /sctp where it is not TCP",
+            metavar="ADDRESS:PORT|service/NS/NAME:PORT|pod/NS/NAME:PORT",
+            help="where to; a port by number or name, of a Service none: all; behind it /udp or /sctp if it is not TCP",
         ),
         click.Option(["--actual"], is_flag=True, help="look at the kernel too, and say where it is not as decided"),
         click.Option(
@@ -48,12 +49,14 @@ explain = GoFlags(
     ],
     help="""Ask the running agent what becomes of a new connection on this node, and why.
 
-    The first line is the verdict: open, refused, silent, taken, or not ours. Below it stand the virtual server, its
-    destinations with what they see as source, why each other endpoint of the Service is not among them, and the rules
-    that were met. Writes nothing and sends nothing.
+    The first line is the verdict. Of a Service: open, refused, silent, taken, or not ours; below it stand the virtual
+    server, its destinations with what they see as source, why each other endpoint of the Service is not among them, and
+    the rules that were met. Of a Pod: allowed or denied by NetworkPolicy, with the policies and rules; also for each
+    destination that a Service leads to. Writes nothing and sends nothing.
 
     \b
     kuberouter-py explain --from pod/default/client --to service/default/web:http
+    kuberouter-py explain --from pod/default/client --to pod/default/web-1:8080/udp --actual
     kuberouter-py explain --from 203.0.113.10 --to 192.0.2.11:30080 --actual
     kuberouter-py explain --from node --to '[fd00:10:96::a]:53/udp'
 

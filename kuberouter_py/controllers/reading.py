@@ -1,9 +1,8 @@
 """Our own rules, read as the kernel reads them: which of them a packet meets, and what becomes of it there. Pure.
 
 The rules themselves are the input (each controller's chains.py wrote them), so that what is told of them cannot drift
-away from them.
-Whatever a packet's state is asked of `Tables`: once as it was decided, once as the kernel has it. Only what our rules
-use is understood; a rule with anything else is returned as not understood, and taken as not matching.
+away from them. Whatever a packet's state is asked of `Tables`: once as it was decided, once as the kernel has it. Only
+what our rules use is understood; a rule with anything else is returned as not understood, and taken as not matching.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Tables(Protocol):
         """Of a built-in chain: our jumps."""
 
     def holds(self, name: str, entry: SetEntry) -> bool:
-        """entry: host addresses throughout; a set of networks holds it where one of them does."""
+        """entry: host addresses throughout; of a set of networks the smallest one that it is in decides."""
 
     def mark_of(self, name: str, entry: SetEntry) -> int:
         """The packet mark that the member carries; 0: none, or no such member."""
@@ -105,6 +104,8 @@ def _chain(tables: Tables, passage: Passage, chain: Chain) -> str:
         if not matched:
             continue
         passage.met.append(Met(chain, rule, number))
+        if not target:  # it only counts, at its members
+            continue
         verb, name, *options = target
         if name == "RETURN":
             return ""
@@ -159,15 +160,18 @@ def understands(rule: str) -> bool:
     return True
 
 
+_OPTIONS = {"MARK": "--set-xmark", "CONNMARK": "--set-xmark", "SET": "--map-set"}  # the one that we understand
+
+
 @lru_cache(maxsize=8192)
 def _understood(rule: str) -> tuple[list[_Match], list[str]]:
-    """Its matches; then -j or -g with the target and its options. The same few are read for every destination."""
+    """Its matches; then -j or -g, the target and its options, if any. The same few are read for every destination."""
     words = shlex.split(rule)
     at = next((at for at, word in enumerate(words) if word in ("-j", "-g")), len(words))
     target = words[at:]
-    if len(target) < 2:
+    if len(target) == 1:
         raise _Unknown(rule)
-    option = {"MARK": "--set-xmark", "CONNMARK": "--set-xmark", "SET": "--map-set"}.get(target[1])
+    option = _OPTIONS.get(target[1]) if target else None
     if option and target[2:3] != [option]:
         raise _Unknown(rule)
     return list(_matches(words[:at])), target

@@ -1,4 +1,6 @@
-"""ports.Lookups over the kernel: the few questions of somebody who wants to know, on sockets of their own."""
+"""ports.Lookups and ports.FirewallLookups over the kernel: the few questions of somebody who wants to know, on sockets
+of their own.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,29 @@ from kuberouter_py.model.names import SERVICES_SETS
 from kuberouter_py.ports import Affinity, Hop
 
 
-class Looking:
-    """servers, chains: the tables that are written elsewhere; what is asked of them here waits for no write."""
+class LookingAtRules:
+    """ports.FirewallLookups. chains: the table that is written elsewhere; what is asked of it here waits for no write.
+    prefix: of the sets.
+    """
+
+    def __init__(self, chains: Chains, prefix: str) -> None:
+        self._chains = chains
+        self._members = Members(prefix)
+
+    def holds(self, member: SetMember) -> bool:
+        return bool(self._members.holds([member]))
+
+    def chains(self) -> Mapping[Chain, Rules]:
+        """As a comparison in parts reads them, so that a write does not wait for the programs."""
+        return {chain: rules for part in self._chains.parts(()) for chain, rules in part.ours.items()}
+
+
+class Looking(LookingAtRules):
+    """servers: written elsewhere too."""
 
     def __init__(self, servers: VirtualServers, chains: Chains) -> None:
+        super().__init__(chains, SERVICES_SETS)
         self._servers = servers
-        self._chains = chains
-        self._members = Members(SERVICES_SETS)
         self._routes = Batch(NETLINK_ROUTE, strict=True)
 
     def toward(self, address: bytes) -> Hop | None:
@@ -42,12 +60,5 @@ class Looking:
     def affinity(self, key: ServerKey, client: bytes) -> Affinity | None:
         return template(key, client)
 
-    def holds(self, member: SetMember) -> bool:
-        return bool(self._members.holds([member]))
-
     def mark(self, member: SetMember) -> int:
         return self._members.mark_of(member) or 0
-
-    def chains(self) -> Mapping[Chain, Rules]:
-        """As a comparison in parts reads them, so that a write does not wait for the programs."""
-        return {chain: rules for part in self._chains.parts(()) for chain, rules in part.ours.items()}

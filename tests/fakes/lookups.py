@@ -1,4 +1,4 @@
-"""ports.Lookups over a FakeKernel: the same tables, asked one key at a time."""
+"""ports.Lookups over a FakeKernel, ports.FirewallLookups over a FilterKernel: the same tables, asked by key."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import Chain, Rules, ServerKey, SetMember, VirtualServer
 from kuberouter_py.ports import Affinity, EdgeError, Hop
+from tests.fakes.firewall import FilterKernel
 from tests.fakes.kernel import FakeKernel
+from tests.fakes.packets import holds
 
 
 class FakeLookups:
@@ -54,6 +56,22 @@ class FakeLookups:
         return self._kernel.members.get(member) or 0
 
     def chains(self) -> Mapping[Chain, Rules]:
+        return self._kernel.chains
+
+
+class FakeFirewallLookups:
+    """broken: what every question is refused with."""
+
+    def __init__(self, kernel: FilterKernel) -> None:
+        self._kernel = kernel
+        self.broken = ""
+
+    def holds(self, member: SetMember) -> bool:
+        return holds(self._kernel, member)
+
+    def chains(self) -> Mapping[Chain, Rules]:
+        if self.broken:
+            raise EdgeError(self.broken)
         return self._kernel.chains
 
 

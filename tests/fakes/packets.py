@@ -104,6 +104,14 @@ def _in_set(kernel: FilterKernel, packet: Packet, family: int, words: Iterator[s
     return SetMember(name, entry) in kernel.members
 
 
+def holds(kernel: FilterKernel, member: SetMember) -> bool:
+    """As the kernel answers `ipset test`."""
+    kind = kernel.sets[member.set].type if member.set in kernel.sets else ""
+    if kind == "hash:net":
+        return _in_net(kernel, member.set, member.entry.address)
+    return member in kernel.members
+
+
 def _in_net(kernel: FilterKernel, name: str, address: bytes) -> bool:
     """The longest prefix decides, as in ip_set_hash_netX."""
     found = [

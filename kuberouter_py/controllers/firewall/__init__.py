@@ -8,6 +8,7 @@ decisions.py      what the stages claim
   rules.py          what a guard's policies allow, as iptables has it
   sets.py           the sets that rules speak of; peers.py which pods are in them; population.py what comes and goes
   chains.py         the fixed chains that lead a packet to the guards of its pods; view.py what of the node they need
+explain/          what becomes of a connection, and why; its own map stands there
 judge.py          whether an attempt is allowed, by the rules of NetworkPolicy; compiled from nothing, to compare with
   saying.py         the same in words
 notes.py          what is not as its owner asked; status.py what there is to report

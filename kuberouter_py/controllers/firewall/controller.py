@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.comparison import Comparison
 from kuberouter_py.controllers.firewall import chains as fixed
 from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
+from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
 from kuberouter_py.controllers.firewall.rung import NODE, Rung
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.status import status_of
@@ -23,7 +24,19 @@ from kuberouter_py.controllers.history import Clocks, History, busy_status
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler, first_failure, merged
 from kuberouter_py.model.names import firewall_set
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
-from kuberouter_py.ports import EdgeError, FirewallFacts, Plan, PoliciesOfCluster, Refused, Table, TrackedFlows
+from kuberouter_py.ports import (
+    Busy,
+    EdgeError,
+    FirewallFacts,
+    Plan,
+    PoliciesOfCluster,
+    Refused,
+    Table,
+    TrackedFlows,
+    Unavailable,
+)
+
+T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds that a question may wait for a sync
 ISOLATION = {
@@ -136,6 +149,29 @@ class FirewallController:
             return busy_status(self.name, self._history, more_facts)
         try:
             return status_of(self.name, self._history, self._decisions, self._standing(), more_facts)
+        finally:
+            self._lock.release()
+
+    def inquire(self, ask: Callable[[KnownPolicies], T]) -> T:
+        """Let `ask` look at what is known and decided, between two syncs. Raises Busy, Unavailable."""
+        if not self._config.run_firewall:
+            raise Unavailable("--run-firewall=false: this agent enforces no NetworkPolicy, and hears of none")
+        if not self._lock.acquire(timeout=PATIENCE):
+            raise Busy("the agent is in the middle of a sync that takes long; ask again")
+        try:
+            if not self._begun:
+                raise Busy(
+                    "the firewall has not done its first sync yet (`kuberouter-py status` says what it waits for)"
+                )
+            return ask(
+                KnownPolicies(
+                    node=self._node_name,
+                    cluster=self._cluster,
+                    wanted=self._reconciler.wanted,
+                    refused=self._standing(),
+                    notes=tuple(self._decisions.notes),
+                )
+            )
         finally:
             self._lock.release()
 

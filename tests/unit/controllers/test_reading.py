@@ -152,6 +152,11 @@ def test_a_set_is_the_same_match_whether_it_counts_or_not() -> None:
         assert passed(tables=Tables({"PREROUTING": [f"-m set {match} -j DROP"]}, sets)).ended == ended
 
 
+def test_a_rule_without_a_target_only_counts() -> None:
+    passage = passed("-p tcp", "-j DROP")
+    assert (passage.ended, [met.rule for met in passage.met]) == ("DROP", ["-p tcp", "-j DROP"])
+
+
 def test_source_and_destination_the_same() -> None:
     to_itself = Packet(packed("fd00::1"), packed("fd00::1"), Protocol.TCP, 80)
     assert passed(f'-m bpf --bytecode "{SAME_ADDRESS[6]}" -j DROP', packet=to_itself).ended == "DROP"
@@ -174,7 +179,10 @@ def test_marks_are_set_and_read() -> None:
 
 def test_what_is_not_understood_is_said_and_taken_as_not_met() -> None:
     passage = passed(
-        "-m statistic --mode random -j DROP", "-j MARK --or-mark 0x1", "-p tcp", '-m bpf --bytecode "1,6 0 0 1" -j DROP'
+        "-m statistic --mode random -j DROP",
+        "-j MARK --or-mark 0x1",
+        "-p tcp -j",
+        '-m bpf --bytecode "1,6 0 0 1" -j DROP',
     )
     assert (passage.ended, passage.met) == ("", [])
     assert [met.number for met in passage.unread] == [1, 2, 3, 4]

@@ -21,16 +21,20 @@ def document(node: str, origin: Origin, paths: Sequence[Path], remarks: Sequence
     told = first.actual or first.decided
     return {
         "node": node,
-        "from": {
-            "kind": origin.kind,
-            "name": origin.name,
-            "node": origin.node,
-            "addresses": [address_text(each) for each in origin.addresses],
-        },
+        "from": origin_document(origin),
         "outcome": str(told.verdict.outcome),
         "verdict": str(told.verdict),
         "remarks": list(remarks),
         "paths": [_path(path) for path in paths],
+    }
+
+
+def origin_document(origin: Origin) -> dict[str, Any]:
+    return {
+        "kind": origin.kind,
+        "name": origin.name,
+        "node": origin.node,
+        "addresses": [address_text(each) for each in origin.addresses],
     }
 
 

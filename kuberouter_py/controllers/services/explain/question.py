@@ -34,12 +34,15 @@ class Origin(NamedTuple):
 
 
 class Target(NamedTuple):
-    """Either a Service and one of its ports ("" all of them), or an address and a port number."""
+    """Either a Service and one of its ports ("" all of them), or an address and a port number, or a Pod and one of its
+    ports by number or name.
+    """
 
     protocol: int
     service: ObjectKey | None = None
     port: str = ""
     address: bytes = b""
+    pod: ObjectKey | None = None
 
 
 class Frontend(NamedTuple):
@@ -64,12 +67,19 @@ def origin_of(text: str) -> Origin:
 
 
 def target_of(text: str) -> Target:
-    """ "10.96.0.10:80", "[fd00::10]:53/udp", "service/NAMESPACE/NAME:PORT" with a port's number or name."""
+    """ "10.96.0.10:80", "[fd00::10]:53/udp", "service/NAMESPACE/NAME:PORT", "pod/NAMESPACE/NAME:PORT" with a port's
+    number or name.
+    """
     rest, protocol = text, Protocol.TCP
     if (found := re.fullmatch(r"(.+)/(\w+)", text)) and found[2].lower() in _PROTOCOLS:
         rest, protocol = found[1], _PROTOCOLS[found[2].lower()]
     if rest.startswith("service/"):
-        return _service_target(text, rest, protocol)
+        return Target(protocol, *_named(text, rest, "Service"))
+    if rest.startswith("pod/"):
+        key, port = _named(text, rest, "Pod")
+        if not port:
+            raise Unanswerable(f"--to {text}: which port? pod/NAMESPACE/NAME:PORT")
+        return Target(protocol, pod=key, port=port)
     address, _, port = rest.rpartition(":")
     try:
         packed = ip_address(address.removeprefix("[").removesuffix("]")).packed
@@ -82,18 +92,20 @@ def target_of(text: str) -> Target:
         or (len(packed) == 16) != address.startswith("[")
     ):
         raise Unanswerable(
-            f"--to {text}: neither ADDRESS:PORT ([ADDRESS]:PORT in IPv6) nor service/NAMESPACE/NAME:PORT, "
+            f"--to {text}: neither ADDRESS:PORT ([ADDRESS]:PORT in IPv6) nor service/NAMESPACE/NAME:PORT nor "
+            "pod/NAMESPACE/NAME:PORT, "
             "either with /udp or /sctp behind it where it is not TCP"
         )
     return Target(protocol, port=port, address=packed)
 
 
-def _service_target(text: str, rest: str, protocol: int) -> Target:
-    name, _, port = rest.removeprefix("service/").partition(":")
-    parts = name.split("/")
+def _named(text: str, rest: str, kind: str) -> tuple[ObjectKey, str]:
+    """ "service/NAMESPACE/NAME:PORT": the object, and the port as written, "" where none is."""
+    head, _, port = rest.partition(":")
+    parts = head.split("/")[1:]
     if len(parts) != 2 or not all(parts):
-        raise Unanswerable(f"--to {text}: a Service is named service/NAMESPACE/NAME:PORT")
-    return Target(protocol, ObjectKey(*parts), port)
+        raise Unanswerable(f"--to {text}: a {kind} is named {kind.lower()}/NAMESPACE/NAME:PORT")
+    return ObjectKey(*parts), port
 
 
 def frontends(target: Target, families: Iterable[int], known: Known) -> list[Frontend]:
