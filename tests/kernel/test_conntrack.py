@@ -81,16 +81,6 @@ def test_tells_udp_of_one_family_alone(conntrack: Conntrack) -> None:
 
 
 @by_family
-def test_tells_all_that_have_ports_and_forgets_them(conntrack: Conntrack, family: int) -> None:
-    send(family, SERVER[family], 53, 4001)
-    send(family, OTHER[family], 80, 4002, socket.SOCK_STREAM)
-    found = list(conntrack.flows(family))
-    assert {(flow.protocol, flow.source_port) for flow in found} == {(Protocol.UDP, 4001), (Protocol.TCP, 4002)}
-    conntrack.forget(found)
-    assert list(conntrack.flows(family)) == []
-
-
-@by_family
 def test_forgets_just_those_and_a_second_time_is_no_failure(conntrack: Conntrack, family: int) -> None:
     send(family, SERVER[family], 53, 4001)
     send(family, SERVER[family], 53, 4002)
