@@ -4,7 +4,7 @@ that say the same are equal, so that they can be keys.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -42,6 +42,11 @@ class Selector(NamedTuple):
     """
 
     requirements: tuple[Requirement, ...] = ()
+
+    def words(self) -> Iterator[str]:
+        """Its parts, and how many there are, for a name that stands for it: a value with a comma is one value."""
+        for requirement in self.requirements:
+            yield from (requirement.key, requirement.operator, str(len(requirement.values)), *requirement.values)
 
     def selects(self, labels: Mapping[str, str]) -> bool:
         return all(requirement.holds(labels) for requirement in self.requirements)

@@ -6,7 +6,8 @@ A rule with a word that is not known here is an error, never a miss.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from ipaddress import ip_network
 from typing import NamedTuple
 
@@ -14,7 +15,6 @@ from kuberouter_py.model.kernel import NOMATCH, Chain, Protocol, SetEntry, SetMe
 from tests.fakes.firewall import FilterKernel
 
 PROTOCOLS = {"tcp": Protocol.TCP, "udp": Protocol.UDP, "sctp": Protocol.SCTP, "ipv6-icmp": 58}
-HOPS = 100
 
 
 class Packet(NamedTuple):
@@ -62,9 +62,14 @@ def _walk(kernel: FilterKernel, packet: Packet, start: Chain) -> str:
     raise AssertionError("the rules lead round in a circle")
 
 
+@cache
+def _spoken(rule: str) -> Sequence[str]:
+    return shlex.split(rule)
+
+
 def _judge(kernel: FilterKernel, packet: Packet, family: int, rule: str) -> tuple[str | None, str]:
     """The verb and target of a rule that matches; None: it does not."""
-    words = iter(shlex.split(rule))
+    words = iter(_spoken(rule))
     matched, verb, target, negated = True, "-j", "", False
     for word in words:
         if word == "!":

@@ -25,12 +25,17 @@ FORWARD, INPUT, OUTPUT, PODS, CUT, FROM, TO, REFUSE, REFUSE_FROM, REFUSE_TO = (
 
 # Roles of the fixed sets.
 EGRESS_ISOLATED, INGRESS_ISOLATED = "egress", "ingress"  # local pods; their counters are the packets denied
+CLOSED_EGRESS, CLOSED_INGRESS = "closed-egress", "closed-ingress"  # those of them that have no guard
 CUT_FLOWS = "cut"  # (server, its port, client) of flows that were allowed once
 KNOWN = "known"  # local pods that were decided, whatever for; only with --netpol-default-deny
+
+ISOLATED, CLOSED = (EGRESS_ISOLATED, INGRESS_ISOLATED), (CLOSED_EGRESS, CLOSED_INGRESS)
 
 SET_TYPES = {
     EGRESS_ISOLATED: "hash:ip counters",
     INGRESS_ISOLATED: "hash:ip counters",
+    CLOSED_EGRESS: "hash:ip",
+    CLOSED_INGRESS: "hash:ip",
     CUT_FLOWS: "hash:ip,port,ip",
 }
 
@@ -106,8 +111,9 @@ def _dispatch(config: Config, view: View, family: int, guards: Collection[str], 
                 yield f"{option} {cidr_text(cidr)} -m set ! --match-set {known} {side} -g {REFUSE}"
     isolated = firewall_set(EGRESS_ISOLATED if egress else INGRESS_ISOLATED, family)
     yield f"-m set ! --match-set {isolated} {side} ! --update-counters -j RETURN"
+    closed = firewall_set(CLOSED_EGRESS if egress else CLOSED_INGRESS, family)
+    yield f"-m set --match-set {closed} {side} -g {refuse}"
     for name in sorted(guards):
         if is_egress(name) == egress:
-            # goto: what the guard allows returns to who called this chain, and no second guard is asked.
-            yield f"-m set --match-set {firewall_set(name, family)} {side} -g {guard_chain(name)}"
-    yield f"-g {refuse}"
+            # A pod that goes from one guard to another is in both for a moment, and both must allow.
+            yield f"-m set --match-set {firewall_set(name, family)} {side} -j {guard_chain(name)}"

@@ -39,9 +39,7 @@ from kuberouter_py.ports import (
 T = TypeVar("T")
 
 PATIENCE = 2.0  # seconds that a question may wait for a sync
-ISOLATION = {
-    firewall_set(role, family) for role in (fixed.EGRESS_ISOLATED, fixed.INGRESS_ISOLATED) for family in (4, 6)
-}
+ISOLATION = {firewall_set(role, family) for role in (*fixed.ISOLATED, *fixed.CLOSED) for family in (4, 6)}
 
 
 class FirewallController:
@@ -218,12 +216,14 @@ class FirewallController:
         if found is not None:
             dirty[MEMBERS] &= self._reconciler.wanted(MEMBERS).keys()
         outcome = merged(outcome, self._write(dirty))
-        dirty = self._nothing_dirty()
-        decisions.isolate(pods, dirty)
-        outcome = merged(outcome, self._write(dirty))
-        dirty = self._nothing_dirty()
-        decisions.leave(pods, dirty)
-        return merged(outcome, self._write(dirty))
+        for stage in (decisions.isolate, decisions.move, decisions.release, decisions.leave):
+            dirty = self._nothing_dirty()
+            stage(pods, dirty)
+            if found is not None and stage == decisions.release:
+                # Who is not isolated any more leaves the guards that an earlier process put it in, but not before.
+                dirty[MEMBERS] |= {key for key in found[MEMBERS] if key.set in ISOLATION}
+            outcome = merged(outcome, self._write(dirty))
+        return outcome
 
     def _lacks_comparing(self, outcome: Outcome) -> bool:
         """Whether the one match that not every kernel has is why the chain with it was refused."""
@@ -233,13 +233,10 @@ class FirewallController:
         )
 
     def _remove_left_over(self, found: Mapping[str, Collection[Any]]) -> Outcome:
-        """What an earlier process left: isolation before guards, rules before the sets that they speak of."""
-        isolation = {MEMBERS: {key for key in found[MEMBERS] if key.set in ISOLATION}}
-        outcome = self._reconciler.write(isolation)
+        """What an earlier process left: rules before the sets that they speak of."""
         wanted = self._reconciler.wanted(SETS)
         rest = {MEMBERS: {key for key in found[MEMBERS] if key.set in wanted}, SYSCTLS: found[SYSCTLS]}
-        outcome = merged(outcome, self._reconciler.write(rest))
-        return merged(outcome, self._remove_left_behind())
+        return merged(self._reconciler.write(rest), self._remove_left_behind())
 
     def _remove_left_behind(self) -> Outcome:
         outcome = self._write(self._decisions.chains_left_behind())

@@ -1,9 +1,11 @@
 """DECIDE, for all that was rung: claims at the reconciler, in the stages that keep every moment safe (P5.06).
 
 grow()     what is spoken of stands: sets, their members, guards, and the chains that lead to the guards
-enter()    pods are in the guards that they want, beside those that they were in
-isolate()  and only now they are isolated as they should be: who is in no guard lets nothing pass
-leave()    pods are out of the guards that they do not want any more
+enter()    pods are in the guards that they want, beside those that they were in: both must allow
+isolate()  they are isolated as they should be, beside what they were isolated for
+move()     pods are in the sets of peers that they belong in, and in no other
+release()  they are isolated for nothing else
+leave()    they are out of the guards that they do not want any more
 tidy()     guards that nobody wants and sets that no rule speaks of are given up
 
 After each, the controller writes. A pod whose new guard could not be written stays in its last good one; one that has
@@ -18,7 +20,7 @@ from typing import Any
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.guards import Guard, Guards, guards_of
+from kuberouter_py.controllers.firewall.guards import Guard, Guards, guards_of, policies_of
 from kuberouter_py.controllers.firewall.membership import Membership
 from kuberouter_py.controllers.firewall.notes import Notes, policy_notes
 from kuberouter_py.controllers.firewall.peers import Peers, PeerSet
@@ -133,7 +135,6 @@ class Decisions:
         for guard in self._recompile & self.guards.known():
             self._compile(guard, dirty)
         self._recompile = set()
-        self._populate(dirty)
         self._tidy = self._tidy or bool(self._targets)
         if self._lead_anew:
             self._lead(dirty, {guard.name for guard in self.guards.known()} | self.membership.names())
@@ -168,13 +169,20 @@ class Decisions:
         return pods
 
     def isolate(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
-        self._claim({("isolated", pod): self._isolated(pod) for pod in pods}, dirty)
+        self._isolate(pods, dirty, stay=True)
+
+    def move(self, _pods: Collection[ObjectKey], dirty: Dirty) -> None:
+        come, gone = self._population.settle(self.view.families)
+        self._want(come, gone, dirty)
+
+    def release(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
+        self._isolate(pods, dirty, stay=False)
 
     def leave(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
         standing = self.standing.led_to(self.view.families)
         self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
         for pod in pods:
-            self.notes.about(POD, pod, self.membership.settled(pod, standing))
+            self.notes.about(POD, pod, self.membership.settled(pod, standing, self.view.families))
 
     def has_to_tidy(self) -> bool:
         return self._tidy
@@ -198,7 +206,7 @@ class Decisions:
         for guard in [each for each in self._outgrown if self.standing.as_wanted(each, self.view.families)]:
             self._speaks_of(guard, self._written_for[guard], dirty)
             self._outgrown.discard(guard)
-        self._populate(dirty)
+        self.move((), dirty)
 
     # -- what stands -----------------------------------------------------------------------------------------------
 
@@ -206,7 +214,8 @@ class Decisions:
         """The stages after grow(), had everything been written that was claimed."""
         standing = led_to(self._reconciler.wanted(CHAINS), self.view.families)
         pods, self._targets = self._targets, set()
-        self.isolate(pods, dirty)
+        self.move((), dirty)
+        self._claim({("isolated", pod): self._isolated(pod, standing, stay=False) for pod in pods}, dirty)
         self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
 
     def chains_left_behind(self) -> Dirty:
@@ -225,7 +234,9 @@ class Decisions:
 
     def _compile(self, guard: Guard, dirty: Dirty) -> None:
         """Its rules as decided now. Until they are written, what the ones before speak of is kept as well."""
-        policies = [policy for key in guard.policies if (policy := self.world.policy(key)) is not None]
+        policies = policies_of(self.world, guard)
+        if policies is None:
+            return
         items: list[Item] = []
         needs: set[Need] = set()
         for family in self.view.families:
@@ -243,7 +254,9 @@ class Decisions:
 
     def _speaks_of(self, guard: Guard, needs: frozenset[Need], dirty: Dirty) -> None:
         come, gone = self.peers.use(guard, needs)
-        for each in (*come, *gone):
+        for each in come:  # at once; of others it is in or not, a pod is moved when it is in its guards
+            self._want(self._population.fill(each, self.peers.in_set(each.need), self.view.families), (), dirty)
+        for each in gone:
             self._population.look_at_in(self.peers.in_set(each.need), each)
         shares = {("set", each.need): Share((), {}) for each in gone}
         shares.update((("set", each.need), _share(("set", each.need), self._set(each))) for each in come)
@@ -257,8 +270,7 @@ class Decisions:
                 for member, value in block_members(need, family):
                     yield Item(MEMBERS, member, value)
 
-    def _populate(self, dirty: Dirty) -> None:
-        come, gone = self._population.settle(self.view.families)
+    def _want(self, come: Collection[SetMember], gone: Collection[SetMember], dirty: Dirty) -> None:
         self._reconciler.want(MEMBERS, ((member, None) for member in come), gone)
         dirty[MEMBERS].update(come, gone)
 
@@ -274,8 +286,13 @@ class Decisions:
     def _in(self, pod: ObjectKey, standing: Mapping[int, Collection[str]], *, stay: bool) -> Share:
         return _share(("in", pod), _members(self.membership.guards(pod, standing, stay=stay)))
 
-    def _isolated(self, pod: ObjectKey) -> Share:
-        return _share(("isolated", pod), _members(self.membership.isolation(pod, self.view.families)))
+    def _isolate(self, pods: Collection[ObjectKey], dirty: Dirty, *, stay: bool) -> None:
+        standing = self.standing.led_to(self.view.families)
+        self._claim({("isolated", pod): self._isolated(pod, standing, stay=stay) for pod in pods}, dirty)
+
+    def _isolated(self, pod: ObjectKey, standing: Mapping[int, Collection[str]], *, stay: bool) -> Share:
+        members = self.membership.isolation(pod, standing, self.view.families, stay=stay)
+        return _share(("isolated", pod), _members(members))
 
 
 def _share(claim: Hashable, items: Iterable[Item]) -> Share:

@@ -6,27 +6,31 @@ policy changes, and not when a pod does.
 
 from __future__ import annotations
 
-from collections.abc import KeysView
+from collections.abc import KeysView, Sequence
 
 from kuberouter_py.controllers.firewall.rules import DIRECTIONS, EGRESS, rules_of
 from kuberouter_py.controllers.firewall.world import World
 from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.names import FIREWALL_CHAINS, fingerprint, firewall_set
+from kuberouter_py.model.policies import NetworkPolicy
 
 
 class Guard:
-    """policies: those that isolate its pods, in the order of their names; at least one.
+    """policies: those that isolate its pods, in the order of their names; at least one. selectors: whom they select.
 
-    name: of the policies' names alone: what they say may change, and the guard stays. It is made once, and a guard is
-    looked up by it.
+    name: not of what the policies allow: that may change, and the guard stays. A policy that selects others makes other
+    guards: what it says to those whom it leaves stays as it was until they have left. The name is made once, and a
+    guard is looked up by it.
     """
 
-    __slots__ = ("chain", "direction", "name", "policies")
+    __slots__ = ("chain", "direction", "name", "policies", "selectors")
 
-    def __init__(self, direction: str, policies: tuple[ObjectKey, ...]) -> None:
+    def __init__(self, direction: str, policies: Sequence[NetworkPolicy]) -> None:
         self.direction = direction
-        self.policies = policies
-        self.name = f"{direction[0]}-{fingerprint(direction, *(part for key in policies for part in key))}"
+        self.policies = tuple(policy.key for policy in policies)
+        self.selectors = tuple(policy.pods for policy in policies)
+        words = [word for policy in policies for word in (*policy.key, *policy.pods.words())]
+        self.name = f"{direction[0]}-{fingerprint(direction, *words)}"
         self.chain = guard_chain(self.name)
 
     def __eq__(self, other: object) -> bool:
@@ -48,9 +52,20 @@ def guards_of(world: World, pod: Pod) -> dict[str, Guard]:
     found = {}
     selecting = world.selecting(pod)
     for direction in DIRECTIONS:
-        isolating = tuple(each.key for each in selecting if rules_of(each, direction) is not None)
+        isolating = [each for each in selecting if rules_of(each, direction) is not None]
         if isolating:
             found[direction] = Guard(direction, isolating)
+    return found
+
+
+def policies_of(world: World, guard: Guard) -> list[NetworkPolicy] | None:
+    """None: one of them is not what the guard is for any more, and pods are about to leave it."""
+    found = []
+    for key, selector in zip(guard.policies, guard.selectors, strict=True):
+        policy = world.policy(key)
+        if policy is None or policy.pods != selector or rules_of(policy, guard.direction) is None:
+            return None
+        found.append(policy)
     return found
 
 

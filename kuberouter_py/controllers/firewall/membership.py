@@ -1,7 +1,7 @@
 """Which guard a local pod is in, in each direction and family, and for what it is isolated. Pure.
 
 A pod goes into the guard that it wants as soon as that stands. Until then it stays in the one that it is in; is there
-none, it is isolated without one: closed, which needs a set's member and no rule.
+none, it is closed, which needs a set's member and no rule.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Standing = Mapping[int, Collection[str]]  # by family, the chains of guards that
 Place = tuple[str, int]  # direction and family
 
 _ISOLATED = {EGRESS: fixed.EGRESS_ISOLATED, INGRESS: fixed.INGRESS_ISOLATED}
+_CLOSED = {EGRESS: fixed.CLOSED_EGRESS, INGRESS: fixed.CLOSED_INGRESS}
 _GUARD_HEADS = {f"{FIREWALL_SETS}{direction[0]}-": direction for direction in DIRECTIONS}
 
 
@@ -36,6 +37,7 @@ class Membership:
         self._in: dict[ObjectKey, dict[Place, str]] = {}  # names of guards
         self._pods_in: Counter[str] = Counter()  # each of them as often as a pod is in it; none is there with 0
         self.version = 0  # another one when names() may be
+        self._roles: dict[ObjectKey, frozenset[Place]] = {}  # fixed sets, by role and family
         self._unsettled: set[ObjectKey] = set()
         self._found: dict[bytes, dict[Place, str]] = {}  # what an earlier process left, by address
 
@@ -75,19 +77,34 @@ class Membership:
                     if name is not None and family in standing:
                         yield SetMember(firewall_set(name, family), SetEntry(address))
 
-    def isolation(self, pod: ObjectKey, families: Collection[int]) -> Iterator[SetMember]:
-        """What it is isolated for; and that it was decided, with --netpol-default-deny."""
-        roles = [_ISOLATED[direction] for direction in self._guards.wanted(pod)]
-        held = self._world.pods.get(pod)
-        if self._config.netpol_default_deny and held is not None and self._world.is_local(held):
-            roles.append(fixed.KNOWN)
+    def isolation(
+        self, pod: ObjectKey, standing: Standing, families: Collection[int], *, stay: bool
+    ) -> Iterator[SetMember]:
+        """The fixed sets that it is to be in; stay: and those that it is in, but not yet what would open it."""
+        now, before = self._fixed_sets(pod, standing, families), self._roles.get(pod, frozenset())
+        if stay:
+            now = {place for place in now if place[0] != fixed.KNOWN} | before
         for address in self._world.addresses(pod):
-            if family_of(address) in families:
-                for role in roles:
-                    yield SetMember(firewall_set(role, family_of(address)), SetEntry(address))
+            for role, family in now:
+                if family == family_of(address):
+                    yield SetMember(firewall_set(role, family), SetEntry(address))
 
-    def settled(self, pod: ObjectKey, standing: Standing) -> tuple[Note, ...]:
+    def _fixed_sets(self, pod: ObjectKey, standing: Standing, families: Collection[int]) -> set[Place]:
+        """By role and family."""
+        wanted, held = self._guards.wanted(pod), self._world.pods.get(pod)
+        places = {(direction, family) for direction in wanted for family in families}
+        found = {(_ISOLATED[direction], family) for direction, family in places}
+        found |= {(_CLOSED[direction], family) for direction, family in places - self._targets(pod, standing).keys()}
+        if self._config.netpol_default_deny and held is not None and self._world.is_local(held):
+            found |= {(fixed.KNOWN, family) for family in families}
+        return found
+
+    def settled(self, pod: ObjectKey, standing: Standing, families: Collection[int]) -> tuple[Note, ...]:
         """It is in its guards now. What is to be said of it."""
+        if roles := self._fixed_sets(pod, standing, families):
+            self._roles[pod] = frozenset(roles)
+        else:
+            self._roles.pop(pod, None)
         wanted, now = self._guards.wanted(pod), self._targets(pod, standing)
         notes = []
         for address in self._world.addresses(pod):

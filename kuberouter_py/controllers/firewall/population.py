@@ -28,6 +28,15 @@ class Population:
         for pod in pods:
             self._anew_in.setdefault(pod, set()).add(peers)
 
+    def fill(self, peers: PeerSet, pods: Iterable[ObjectKey], families: Collection[int]) -> list[SetMember]:
+        """A set that is new: what comes, now, whatever else of these pods is still to be settled."""
+        come: list[SetMember] = []
+        for pod in pods:
+            members = tuple(self._peers.members_of(pod, (peers,), families))
+            self._members[pod] = self._members.get(pod, ()) + members
+            come += members
+        return come
+
     def settle(self, families: Collection[int]) -> tuple[list[SetMember], list[SetMember]]:
         """What comes and what goes. A member that goes from one pod to another is in both."""
         come: list[SetMember] = []

@@ -37,8 +37,8 @@ Need = PodsOf | NamedPort | IpBlock
 def set_name(need: Need, family: int) -> str:
     """ "krpy-fw-s-…-4": s pods of a selector, n a named port, b an ipBlock."""
     if isinstance(need, PodsOf):
-        where = ("of", need.namespace) if need.namespaces is None else ("in", *_selector_words(need.namespaces))
-        return firewall_set("s-" + fingerprint(*where, "pods", *_selector_words(need.pods)), family)
+        where = ("of", need.namespace) if need.namespaces is None else ("in", *need.namespaces.words())
+        return firewall_set("s-" + fingerprint(*where, "pods", *need.pods.words()), family)
     if isinstance(need, NamedPort):
         return firewall_set("n-" + fingerprint(need.name, str(need.protocol)), family)
     return firewall_set("b-" + fingerprint(cidr_text(need.cidr), *map(cidr_text, need.excepts)), family)
@@ -75,9 +75,3 @@ def _halves(cidr: Cidr) -> tuple[Cidr, ...]:
 
 def cidr_text(cidr: Cidr) -> str:
     return f"{ip_address(cidr.network)}/{cidr.prefix}"
-
-
-def _selector_words(selector: Selector) -> Iterator[str]:
-    """Every part by itself, and how many there are: a value with a comma is one value."""
-    for requirement in selector.requirements:
-        yield from (requirement.key, requirement.operator, str(len(requirement.values)), *requirement.values)

@@ -23,11 +23,9 @@ def counts(pod: Pod | None) -> bool:
     return pod is not None and not pod.host_network and pod.phase not in FINISHED and bool(pod.ips)
 
 
-def prevails(pod: Pod) -> tuple[bool, float, str, str]:
-    """Of two pods that claim one address the smaller one has it: not the one that goes (P4.04), then the younger one,
-    which was given it last; a name decides else.
-    """
-    return pod.deleting, -pod.created, pod.key.namespace, pod.key.name
+def prevails(pod: Pod) -> tuple[bool, float, ObjectKey]:
+    """Of two pods that claim one address the smaller one has it (P4.04): not the one that goes, then the younger."""
+    return pod.deleting, -pod.created, pod.key
 
 
 class World:

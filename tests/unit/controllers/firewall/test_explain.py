@@ -29,7 +29,7 @@ from kuberouter_py.observe.policy_explanation import policies_lines
 from kuberouter_py.ports import Busy, Refused, Unavailable
 from tests.fakes.firewall import FakeFirewall
 from tests.fakes.lookups import FakeFirewallLookups
-from tests.fakes.objects import key_of, node, packed
+from tests.fakes.objects import node, packed
 from tests.fakes.packets import Packet, passes
 from tests.fakes.policies import namespace, pod, policy
 from tests.fakes.worlds import CLUSTERS, OUTSIDE
@@ -55,7 +55,8 @@ RULES = policy(
     - {to: [{namespaceSelector: {}}], ports: [{port: 53, protocol: UDP}]}
     """,
 )
-BOTH = Guard("ingress", (key_of("x/deny"), key_of("x/rules")))
+ALLOW = policy("x/allow", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}")
+BOTH = Guard("ingress", (DENY, RULES))
 EVERYTHING = (A, B, C, HOST, DENY, RULES)
 
 
@@ -158,7 +159,7 @@ def test_every_rule_says_what_keeps_the_sender_out() -> None:
         "    KRPY-FW-PODS 3: -j KRPY-FW-FROM",
         f"    KRPY-FW-FROM 1: -m set ! --match-set {firewall_set('egress', 4)} src ! --update-counters -j RETURN",
         "    KRPY-FW-PODS 4: -j KRPY-FW-TO",
-        f"    KRPY-FW-TO 3: -m set --match-set {BOTH.pods_set(4)} dst -g {BOTH.chain}",
+        f"    KRPY-FW-TO 3: -m set --match-set {BOTH.pods_set(4)} dst -j {BOTH.chain}",
         f"    {BOTH.chain} 5: -g KRPY-FW-REFUSE-TO",
         f"    KRPY-FW-REFUSE-TO 1: -m set --match-set {firewall_set('ingress', 4)} dst",
         "    KRPY-FW-REFUSE-TO 2: -g KRPY-FW-REFUSE",
@@ -203,9 +204,9 @@ def test_what_does_not_concern_this_node_meets_none_of_its_rules() -> None:
 
 def test_a_pod_that_is_closed() -> None:
     agent = started(A, B)
-    guard = Guard("ingress", (key_of("x/allow"),))
+    guard = Guard("ingress", (ALLOW,))
     agent.kernel.refuse[CHAINS, Chain(4, "filter", guard.chain)] = Refused("iptables-restore: exit status 4")
-    agent.tell(policy("x/allow", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}"))
+    agent.tell(ALLOW)
     document = told(agent, connection("10.244.1.3", "10.244.1.2"), actual=True)
     assert document["verdict"] == (
         "denied: x/a: ingress of 10.244.1.2: closed, its rules cannot be written (its policies would allow it)"
@@ -216,9 +217,9 @@ def test_a_pod_that_is_closed() -> None:
 
 def test_a_pod_under_earlier_rules() -> None:
     agent = started(A, B, DENY)
-    guard = Guard("ingress", (key_of("x/allow"), key_of("x/deny")))
+    guard = Guard("ingress", (ALLOW, DENY))
     agent.kernel.refuse[CHAINS, Chain(4, "filter", guard.chain)] = Refused("iptables-restore: exit status 4")
-    agent.tell(policy("x/allow", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}"))
+    agent.tell(ALLOW)
     document = told(agent, connection("10.244.1.3", "10.244.1.2"))
     assert "  pods not under the rules that they should be under:" in text(document)
     assert document["verdict"].endswith("as before, its new rules cannot be written (its policies would allow it)")
@@ -226,7 +227,7 @@ def test_a_pod_under_earlier_rules() -> None:
 
 def test_a_rule_that_was_refused() -> None:
     agent = started(A, B, RULES)
-    chain = Chain(4, "filter", Guard("ingress", (key_of("x/rules"),)).chain)
+    chain = Chain(4, "filter", Guard("ingress", (RULES,)).chain)
     agent.kernel.refuse[CHAINS, chain] = Refused("iptables-restore: exit status 4")
     agent.tell(policy("x/rules", "{podSelector: {matchLabels: {pod: a}}, ingress: [{}]}"))
     document = told(agent, connection("10.244.1.3", "10.244.1.2"), actual=True)

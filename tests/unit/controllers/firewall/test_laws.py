@@ -1,0 +1,176 @@
+"""Laws over random clusters: what the compiled rules let through is what the judge allows; no single write on the way
+opens or closes what is neither before nor after; a second sync and a new process write nothing; cleanup leaves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_address
+from itertools import product
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, verdict
+from kuberouter_py.controllers.firewall.rung import Rung
+from kuberouter_py.model.cluster import Pod
+from kuberouter_py.model.kernel import Protocol
+from tests.fakes.firewall import HEARD, FakeFirewall
+from tests.fakes.objects import node
+from tests.fakes.packets import Packet, passes
+from tests.fakes.worlds import CHANGES, CLUSTERS, OUTSIDE, PODS, PORTS, Change
+
+N1 = node("192.168.0.1", pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
+QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+ADDRESSES = [
+    [ip_address(text).packed for text in dict.fromkeys((*(pod[family] for pod in PODS.values()), OUTSIDE[family]))]
+    for family in (0, 1)
+]
+PACKETS = [
+    Packet(source, destination, protocol, port)
+    for addresses in ADDRESSES
+    for source, destination in product(addresses, addresses)
+    for protocol in Protocol
+    for port in PORTS
+] + [Packet(a, b, 1, 0) for addresses in ADDRESSES for a, b in product(addresses, addresses)]  # ICMP
+FEW = [
+    packet for packet in PACKETS if len(packet.source) == 4 and packet.protocol == Protocol.TCP and packet.port == 80
+]
+
+
+def heard(objects: Iterable[HEARD]) -> FakeFirewall:
+    return FakeFirewall(N1, *objects)
+
+
+def judged(agent: FakeFirewall) -> Mapping[Packet, bool]:
+    """What of it this node has to let through: of a pod elsewhere, its own node judges."""
+    cluster = Cluster(agent.cache.policies(), agent.cache.pods_in_full(), agent.cache.namespaces())
+    local = {address for name, (v4, v6, where) in PODS.items() if where == "n1" for address in map(_packed, (v4, v6))}
+    said = {}
+    for packet in PACKETS:
+        found = verdict(Attempt(packet.source, packet.destination, packet.protocol, packet.port), cluster)
+        said[packet] = (found.egress.allowed or packet.source not in local) and (
+            found.ingress.allowed or packet.destination not in local
+        )
+    return said
+
+
+def _packed(text: str) -> bytes:
+    return ip_address(text).packed
+
+
+def seen(agent: FakeFirewall, packets: Sequence[Packet] = PACKETS) -> Mapping[Packet, bool]:
+    return {packet: passes(agent.kernel, packet) for packet in packets}
+
+
+@contextmanager
+def watched(agent: FakeFirewall) -> Iterator[list[Mapping[Packet, bool]]]:
+    """What passes after each single write."""
+    moments: list[Mapping[Packet, bool]] = []
+    agent.kernel.watch = lambda: moments.append(seen(agent, FEW))
+    yield moments
+    agent.kernel.watch = lambda: None
+
+
+def make(agent: FakeFirewall, change: Change) -> bool:
+    rung = tell(agent, change)
+    return agent.controller.sync(rung) and agent.settle()
+
+
+def tell(agent: FakeFirewall, change: Change) -> set[Rung]:
+    """Into the cache, and not further."""
+    if change.put is not None:
+        return agent.put(change.put)
+    assert change.gone is not None
+    kind, key = change.gone
+    held = agent.cache.pod(key) if kind is Pod else agent.cache.policy(key)
+    return agent.delete(held) if held is not None else set()
+
+
+def astray(
+    before: Mapping[Packet, bool], on_the_way: Iterable[Mapping[Packet, bool]], after: Mapping[Packet, bool]
+) -> list[Packet]:
+    """What was at some moment neither as before nor as after."""
+    return [packet for now in on_the_way for packet in now if before[packet] == after[packet] != now[packet]]
+
+
+def different(now: Mapping[Packet, bool], then: Mapping[Packet, bool]) -> list[Packet]:
+    return [packet for packet, through in now.items() if then[packet] != through]
+
+
+@QUICK
+@given(CLUSTERS, st.lists(CHANGES, max_size=3))
+def test_what_passes_is_what_the_judge_allows(objects: list[HEARD], changes: list[Change]) -> None:
+    agent = heard(objects)
+    assert agent.start()
+    assert different(seen(agent), judged(agent)) == []
+    for change in changes:
+        assert make(agent, change)
+        assert different(seen(agent), judged(agent)) == []
+
+
+@QUICK
+@given(CLUSTERS, st.lists(CHANGES, min_size=1, max_size=4))
+def test_nothing_opens_or_closes_on_the_way(objects: list[HEARD], changes: list[Change]) -> None:
+    agent = heard(objects)
+    assert agent.start()
+    for change in changes:
+        before = seen(agent, FEW)
+        with watched(agent) as on_the_way:
+            assert make(agent, change)
+        assert astray(before, on_the_way, seen(agent, FEW)) == []
+
+
+@QUICK
+@given(CLUSTERS, CHANGES)
+def test_a_change_while_nobody_looked_neither_opens_nor_closes(objects: list[HEARD], change: Change) -> None:
+    """P5.07."""
+    first = heard(objects)
+    assert first.start()
+    before = seen(first, FEW)
+    tell(first, change)
+    second = first.restarted()
+    with watched(second) as on_the_way:
+        assert second.start()
+    assert different(seen(second), judged(second)) == []
+    assert astray(before, on_the_way, seen(second, FEW)) == []
+    assert vars_of(second) == vars_of(fresh(everything(second)))
+
+
+@QUICK
+@given(CLUSTERS, st.lists(CHANGES, max_size=4))
+def test_whatever_led_there_the_state_is_the_same(objects: list[HEARD], changes: list[Change]) -> None:
+    agent = heard(objects)
+    assert agent.start()
+    for change in changes:
+        assert make(agent, change)
+    agent.writes()
+    again = agent.restarted()
+    assert again.start() and again.compare()
+    assert agent.writes() == []
+    assert vars_of(agent) == vars_of(fresh(everything(agent)))
+
+
+@QUICK
+@given(CLUSTERS)
+def test_cleanup_leaves_nothing(objects: list[HEARD]) -> None:
+    agent = heard(objects)
+    assert agent.start()
+    assert agent.restarted().controller.cleanup().left_over == 0
+    assert vars_of(agent) == ({}, {}, {})
+
+
+def everything(agent: FakeFirewall) -> list[HEARD]:
+    return [*agent.cache.namespaces(), *agent.cache.pods_in_full(), *agent.cache.policies()]
+
+
+def fresh(objects: Iterable[HEARD]) -> FakeFirewall:
+    agent = heard(objects)
+    assert agent.start()
+    return agent
+
+
+def vars_of(agent: FakeFirewall) -> tuple[object, object, object]:
+    return agent.kernel.sets, agent.kernel.members, agent.kernel.chains
