@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from kuberouter_py.agent.explaining_matrix import MatrixExplaining
 from kuberouter_py.agent.explaining_policies import PolicyExplaining
 from kuberouter_py.agent.firewall_edges import ISOLATION, FirewallEdges
 from kuberouter_py.agent.part import OnReport, Start
@@ -50,6 +51,7 @@ class FirewallPart:
             on_report,
             self._edges.messages,
         )
+        self._matrix = MatrixExplaining(self._node.name, self._controller)
         self.explaining = PolicyExplaining(self._node.name, self._controller, source.cache, self._edges.looking)
         self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
         self._runner = Runner(
@@ -133,7 +135,7 @@ class FirewallPart:
         return self._edges.problems()
 
     def questions(self) -> Mapping[str, Question]:
-        return {}
+        return {"/matrix": self._matrix.answer}
 
     def denied(self) -> list[DeniedCounters]:
         """Until now. What cannot be read stays as it was told last."""

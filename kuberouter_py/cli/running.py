@@ -26,9 +26,12 @@ def running_texts(socket: str) -> Texts | None:
         return None
 
 
-def ask_agent(socket: str, what: str, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:
+def ask_agent(
+    socket: str, what: str, parameters: Mapping[str, str] = MappingProxyType({}), *, form: bool = False
+) -> Any:
+    """form: the parameters may be long. Raises Failure."""
     try:
-        return ask(socket, what, parameters)
+        return ask(socket, what, parameters, form=form)
     except NoAgent as error:
         raise Failure(f"{error}; is it running on this node? (--socket says where it listens)") from None
     except NoAnswer as error:

@@ -24,6 +24,8 @@ from urllib.parse import parse_qsl
 
 import structlog
 
+from kuberouter_py.observe.socket import MOST_FORM
+
 PLACES = 32  # connections answered at the same time; kubelet, a scraper and a load balancer need a handful
 PATIENCE = 10.0  # seconds that a client may let pass between two bytes
 ANY_PATH = "*"  # a route's path that answers for all that have no route of their own
@@ -60,7 +62,8 @@ class Response(NamedTuple):
 
 
 Route = Callable[[], Response]
-Question = Callable[[Mapping[str, str]], Response]  # with the query's parameters; of equal names the last one
+# With the query's parameters, and a form's fields where one was sent; of equal names the last one.
+Question = Callable[[Mapping[str, str]], Response]
 
 
 def text_response(status: int, text: str) -> Response:
@@ -172,11 +175,12 @@ class HttpServer:
                 del self._connections[oldest]
                 _shut(oldest)
             self._connections[connection] = None
-        threading.Thread(target=self._answer, args=(connection, routes), name="http request", daemon=True).start()
+        arguments = (connection, routes, isinstance(where, Unix))
+        threading.Thread(target=self._answer, args=arguments, name="http request", daemon=True).start()
 
-    def _answer(self, connection: socket.socket, routes: Mapping[str, Question]) -> None:
+    def _answer(self, connection: socket.socket, routes: Mapping[str, Question], forms: bool) -> None:
         try:
-            _Handler(connection, routes)
+            _Handler(connection, routes, forms)
         except OSError:  # the client went away
             pass
         finally:
@@ -250,14 +254,16 @@ def _listen_unix(path: str) -> socket.socket:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request: GET or HEAD of a known path, and the connection is closed."""
+    """One request: GET or HEAD of a known path, and the connection is closed. forms: POST as well, of a form."""
 
     timeout = PATIENCE
     server_version = "kuberouter-py"
     sys_version = ""
 
-    def __init__(self, connection: socket.socket, routes: Mapping[str, Question]) -> None:
+    def __init__(self, connection: socket.socket, routes: Mapping[str, Question], forms: bool) -> None:
         self._routes = routes
+        self._forms = forms
+        self._fields: dict[str, str] = {}
         super().__init__(connection, ("", 0), cast(Any, None))
 
     def do_GET(self) -> None:
@@ -275,6 +281,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self) -> None:
+        """What is too long for a query comes as a form; it changes nothing either."""
+        length = self.headers.get("Content-Length", "")
+        if not self._forms:
+            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+        elif not length.isdecimal():
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+        elif int(length) > MOST_FORM:
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            self._fields = dict(parse_qsl(self.rfile.read(int(length)).decode(errors="replace")))
+            self.do_GET()
+
     def _response(self) -> Response:
         path, _, query = self.path.partition("?")
         route = self._routes.get(path, self._routes.get(ANY_PATH))
@@ -282,7 +301,7 @@ class _Handler(BaseHTTPRequestHandler):
             known = "\n".join(sorted(self._routes))
             return text_response(HTTPStatus.NOT_FOUND, f"not found; here are:\n{known}\n")
         try:
-            return route(dict(parse_qsl(query)))
+            return route({**dict(parse_qsl(query)), **self._fields})
         except Exception:
             structlog.get_logger().exception("no answer", path=self.path)
             return text_response(HTTPStatus.INTERNAL_SERVER_ERROR, "internal error, see the log\n")

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from kuberouter_py.ports import EdgeError
 
+MOST_FORM = 1 << 20  # bytes; an object of the API is not larger either
 PATIENCE = 10.0  # seconds; an agent in its first sync of 10,000 Services answers between two slices
 
 
@@ -35,11 +36,20 @@ class _Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(path: str, what: str, parameters: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """The decoded JSON that the agent at the socket `path` answers to `what` ("/status"). Raises NoAgent, NoAnswer."""
+def ask(path: str, what: str, parameters: Mapping[str, str] = MappingProxyType({}), *, form: bool = False) -> Any:
+    """The decoded JSON that the agent at the socket `path` answers to `what` ("/status"). form: they may be long.
+    Raises NoAgent, NoAnswer.
+    """
+    fields = urlencode(parameters)
+    if form and len(fields) > MOST_FORM:
+        raise NoAnswer(f"{len(fields)} bytes are more than can be asked at once ({MOST_FORM})")
     connection = _Connection(path)
     try:
-        connection.request("GET", f"{what}?{urlencode(parameters)}" if parameters else what)
+        if form:
+            headers = {"Content-Type": "application/x-www-form-urlencoded"}
+            connection.request("POST", what, fields, headers)
+        else:
+            connection.request("GET", f"{what}?{fields}" if parameters else what)
         response = connection.getresponse()
         body = response.read()
     except (FileNotFoundError, ConnectionRefusedError):

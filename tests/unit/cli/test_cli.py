@@ -65,7 +65,7 @@ def socket(tmp_path: Path) -> Iterator[str]:
     server.serve(
         Unix(path),
         {"/config": lambda: json_response(config.as_texts()), "/status": lambda: json_response(DOCUMENT)},
-        {"/explain": _explain},
+        {"/explain": _explain, "/matrix": _matrix},
     )
     server.start()
     yield path
@@ -82,6 +82,16 @@ def _explain(parameters: Mapping[str, str]) -> Response:
     path = {"title": "it", "source": "", "enters": "", "decided": state, "actual": None, "differences": differences}
     path |= {"leftOut": [], "affinity": None, "notes": [], "refused": []}
     return json_response({"verdict": verdict, "paths": [path], "remarks": []})
+
+
+def _matrix(parameters: Mapping[str, str]) -> Response:
+    """One Pod in each namespace, and what it was asked as reasons."""
+    ends = [*parameters["namespaces"].split(","), "outside"]
+    asked = [{"pod": name, "reason": text} for name, text in parameters.items() if name != "namespaces"]
+    return json_response({
+        "namespaces": ends[:-1], "port": 80, "protocol": "tcp", "outside": ["198.51.100.1"], "with": [], "without": [],
+        "ends": ends, "cells": ["." * len(ends)] * len(ends), "now": None, "changes": [], "leftOut": asked, "notes": [],
+    })  # fmt: skip
 
 
 def run(*arguments: str) -> int:
@@ -128,6 +138,11 @@ def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
         (["--run-router=perhaps"], '--run-router: "perhaps" is neither true nor false'),
         (["--no-run-router"], "No such option '--no-run-router'"),
         (["explain", "--to", "10.96.0.10:80"], "Missing option '--from'"),
+        (["explain", "--from", "node"], "Missing option '--to'"),
+        (["explain", "--from", "node", "--matrix", "x"], "--matrix stands without --from, --to and --actual"),
+        (["explain", "--from", "node", "--to", "10.96.0.10:80", "x"], "x: namespaces only follow --matrix"),
+        (["explain", "--from", "node", "--to", "10.96.0.10:80", "--without", "x/a"], "--without: only with --matrix"),
+        (["explain", "--matrix", "x", "--with", "/nowhere/p.yaml"], "'/nowhere/p.yaml': No such file"),
         (["--run-router", "false"], "the value of a boolean follows an equals sign, --flag=false"),
         (["--health-port"], "requires an argument"),
         (["status", "--run-router"], "No such option"),
@@ -207,6 +222,19 @@ def test_explain(agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(capsys.readouterr().out)["paths"][0]["differences"] == ["something"]
     assert run(*question, "nowhere") == 1
     assert capsys.readouterr().err == "kuberouter-py: there is no such thing; but there is another\n"
+
+
+def test_explain_matrix(agent: Agent, socket: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("explain", "--socket", socket, "--matrix", "x", "y") == 0
+    assert capsys.readouterr().out.startswith("80/tcp in x, y: 9 of 9 ways allowed\n")
+    file = tmp_path / "p.yaml"
+    file.write_text("# " + "long " * 5000)
+    options = ("--port", "53/udp", "--with", str(file), "--without", "x/a", "--without", "y/b", "--outside", "fd00::1")
+    assert run("explain", "--socket", socket, "--matrix", "x", *options, "-o", "json") == 0
+    asked = {one["pod"]: one["reason"] for one in json.loads(capsys.readouterr().out)["leftOut"]}
+    assert asked == {
+        "port": "53/udp", "with": file.read_text(), "file": str(file), "without": "x/a,y/b", "outside": "fd00::1",
+    }  # fmt: skip
 
 
 def test_help_and_version(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:

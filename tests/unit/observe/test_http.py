@@ -14,7 +14,7 @@ import pytest
 
 from kuberouter_py.observe import http as server_module
 from kuberouter_py.observe.http import HttpServer, Response, Tcp, Unix, json_response, text_response
-from kuberouter_py.observe.socket import NoAgent, ask
+from kuberouter_py.observe.socket import MOST_FORM, NoAgent, NoAnswer, ask
 
 LOOPBACK = Tcp("127.0.0.1", 0)
 Serve = Callable[[HttpServer], HttpServer]
@@ -125,6 +125,26 @@ def test_local_socket(serve: Serve, tmp_path: Path) -> None:
     assert not path.exists()
     with pytest.raises(NoAgent, match="no agent answers"):
         ask(str(path), "/config")
+
+
+def test_a_form_may_be_long_and_is_for_the_local_socket_alone(serve: Serve, tmp_path: Path) -> None:
+    path = str(tmp_path / "agent.sock")
+    server = HttpServer()
+    server.serve(Unix(path), {}, {"/size": lambda asked: json_response({"size": len(asked["text"]), **asked})})
+    server.serve(LOOPBACK, {"/healthz": lambda: text_response(200, "ok")})
+    port = serve(server).port(LOOPBACK)
+    long = "a: &b\n" * 50_000
+    answer = ask(path, "/size", {"text": long, "b": "=&"}, form=True)
+    assert (answer["size"], answer["b"]) == (len(long), "=&")
+    assert ask(path, "/size?b=1", {"text": "x"}, form=True) == {"size": 1, "b": "1", "text": "x"}
+    with pytest.raises(NoAnswer, match="are more than can be asked at once"):
+        ask(path, "/size", {"text": "x" * MOST_FORM}, form=True)
+    assert get(port, "/healthz", "POST")[0] == 405
+    for header, status in (("", b"411"), (f"Content-Length: {MOST_FORM + 1}\r\n", b"413")):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(path)
+            connection.sendall(f"POST /size HTTP/1.0\r\n{header}\r\n".encode())
+            assert connection.recv(100).split()[1] == status
 
 
 def test_a_dead_agents_socket_is_taken_over(serve: Serve, tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def test_nobody(text: str) -> None:
         ("service/default/web:http", Target(Protocol.TCP, WEB, "http")),
         ("service/default/web:53/udp", Target(Protocol.UDP, WEB, "53")),
         ("service/default/web", Target(Protocol.TCP, WEB, "")),
+        ("pod/default/web:80/sctp", Target(Protocol.SCTP, port="80", pod=WEB)),
+        ("pod/default/web:http", Target(Protocol.TCP, port="http", pod=WEB)),
         ("service/default/udp:80", Target(Protocol.TCP, ObjectKey("default", "udp"), "80")),
     ],
 )
@@ -51,7 +53,7 @@ def test_where_to(text: str, target: Target) -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "10.96.0.10", "10.96.0.10:http", "10.96.0.10:0", "10.96.0.10:65536", "fd00::10:80", "[10.96.0.10]:80",
-     "service/web:80", "service/a/b/c:80"],
+     "service/web:80", "service/a/b/c:80", "pod/default/web", "pod/web:80"],
 )  # fmt: skip
 def test_nowhere(text: str) -> None:
     with pytest.raises(Unanswerable, match="--to"):
