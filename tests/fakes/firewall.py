@@ -42,6 +42,7 @@ class FilterKernel:
         self.journal: list[tuple[str, str, Any]] = []
         self.watch: Callable[[], None] = lambda: None
         self.lacks: Sequence[str] = ()  # match modules
+        self.no_flows = ""  # what every question about them is refused with
 
     def tables(self) -> list[FilterTable]:
         return [FilterTable(self, name) for name in ("sysctls", "ipsets", "set members", "iptables")]
@@ -109,6 +110,8 @@ class FilterKernel:
     # ports.TrackedFlows
 
     def flows(self, family: int) -> list[Flow]:
+        if self.no_flows:
+            raise EdgeError(self.no_flows)
         return [flow for flow in self.tracked if family_of(flow.source) == family]
 
     def forget(self, flows: Iterable[Flow]) -> None:

@@ -64,7 +64,9 @@ def chains(config: Config, view: View, family: int, guards: Collection[str]) -> 
     for chain, role, side in ((REFUSE_FROM, EGRESS_ISOLATED, "src"), (REFUSE_TO, INGRESS_ISOLATED, "dst")):
         counted = f"-m set --match-set {firewall_set(role, family)} {side}"  # a match counts at the member
         yield Chain(family, "filter", chain), Rules((counted, f"-g {REFUSE}"))
-    yield Chain(family, "filter", REFUSE), Rules((NFLOG, f"-j REJECT --reject-with {_REJECT[family]}"))
+    # A reset is heard by both sides of a connection, also through ip_vs, which loses ICMPv6 errors of its own node.
+    reset, unreachable = "-p tcp -j REJECT --reject-with tcp-reset", f"-j REJECT --reject-with {_REJECT[family]}"
+    yield Chain(family, "filter", REFUSE), Rules((NFLOG, reset, unreachable))
     for hook, target in (("FORWARD", FORWARD), ("OUTPUT", OUTPUT), ("INPUT", INPUT)):
         yield Chain(family, "filter", hook), Rules((f"-j {target}",))
 

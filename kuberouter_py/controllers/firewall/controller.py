@@ -7,21 +7,24 @@ otherwise come from the runner's thread.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.comparison import Comparison
 from kuberouter_py.controllers.firewall import chains as fixed
+from kuberouter_py.controllers.firewall.cutting import CUT_SETS, Cuts, concern, cut_member, forbidden
 from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
 from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
+from kuberouter_py.controllers.firewall.judge import Cluster
 from kuberouter_py.controllers.firewall.rung import NODE, Rung
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.status import status_of
 from kuberouter_py.controllers.firewall.view import View, node_view
 from kuberouter_py.controllers.history import Clocks, History, busy_status
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler, first_failure, merged
+from kuberouter_py.model.kernel import Flow, SetMember
 from kuberouter_py.model.names import firewall_set
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.ports import (
@@ -38,6 +41,7 @@ from kuberouter_py.ports import (
 
 T = TypeVar("T")
 
+FLOWS = "flows"
 PATIENCE = 2.0  # seconds that a question may wait for a sync
 ISOLATION = {firewall_set(role, family) for role in (*fixed.ISOLATED, *fixed.CLOSED) for family in (4, 6)}
 
@@ -73,6 +77,9 @@ class FirewallController:
         self._decisions = Decisions(config, node_name, cluster, self._reconciler)
         self._comparison = Comparison(self._table_names, self._reconciler.is_reading)
         self._unseen = ""  # why the node could not be looked at
+        self._cuts = Cuts()
+        self._unlooked: set[bytes] = set()  # whose flows are still to be looked at, after a failure
+        self._uncut = ""  # why flows could not be looked at, or not be deleted
         self._begun = False
         self._history = History()
         self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
@@ -89,6 +96,7 @@ class FirewallController:
             decisions = self._decisions
             decisions.membership.found(self._reconciler.held(MEMBERS))
             decisions.take_all()
+            self._cut(found[MEMBERS], found)  # what an earlier process cut stays so
             outcome = self._stages(found)
             decisions.membership.forget_found()
             outcome = merged(outcome, self._remove_left_over(found))
@@ -117,12 +125,17 @@ class FirewallController:
             return None
         if self._decisions.has_to_tidy():
             return self._tidy()
+        now = self._clocks.monotonic()
+        if self._config.netpol_cut_established and self._decisions.has_suspects():
+            return self._look_at_flows(now)
+        if (due := self._cuts.due()) is not None and due <= now:
+            return self._end_cuts(now)
         if table := self._comparison.table():
             return self._compare_part(table)
         return None
 
     def due(self) -> float | None:
-        return None
+        return self._cuts.due()
 
     def retry(self) -> bool:
         """What was refused, and then whoever waits for it."""
@@ -134,6 +147,7 @@ class FirewallController:
             dirty = self._reconciler.read(self._reconciler.suspect_tables())
             outcome = self._reconciler.write(self._but_left_behind(dirty))
             outcome = merged(outcome, self._stages())
+            self._decisions.suspect(self._unlooked)
             self._decisions.tidy_again()
             if self._unseen:
                 outcome.unread["node"] = self._unseen
@@ -251,6 +265,47 @@ class FirewallController:
             outcome = merged(outcome, self._remove_left_behind())
         return self._report(started, 0, outcome, full=False) if outcome.tables or outcome.failures else True
 
+    # -- flows that were allowed once ------------------------------------------------------------------------------
+
+    def _look_at_flows(self, started: float) -> bool:
+        """Forget those that are forbidden now, when none of their packets can bring them back."""
+        outcome = Outcome()
+        with self._lock:
+            suspects = self._decisions.suspects() | self._unlooked
+            self._uncut, self._unlooked = "", set()
+            try:
+                for family in self._decisions.view.families:
+                    dirty = self._nothing_dirty()
+                    forbidden = self._forbidden(concern(self._flows.flows(family), suspects))
+                    self._cut(map(cut_member, forbidden), dirty)
+                    outcome = merged(outcome, self._write(dirty))
+                    self._flows.forget(forbidden)
+            except EdgeError as error:
+                self._uncut = outcome.unread[FLOWS] = str(error)
+                self._unlooked |= suspects
+        news = outcome.tables or outcome.failures
+        return self._report(started, 0, outcome, full=False) if news else True
+
+    def _forbidden(self, flows: Iterable[Flow]) -> list[Flow]:
+        concerned = [*flows]
+        if not concerned:
+            return []
+        cluster = Cluster(self._cluster.policies(), self._cluster.pods_in_full(), self._cluster.namespaces())
+        world, own = self._decisions.world, self._decisions.view.own
+        return [flow for flow in concerned if forbidden(flow, cluster, world, own)]
+
+    def _cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
+        cut = [member for member in members if member.set in CUT_SETS]
+        self._cuts.add(cut, self._clocks.monotonic())
+        self._decisions.cut(cut, dirty)
+
+    def _end_cuts(self, now: float) -> bool:
+        with self._lock:
+            dirty = self._nothing_dirty()
+            self._decisions.end_cut(self._cuts.over(now), dirty)
+            outcome = self._write(dirty)
+        return self._report(now, 0, outcome, full=False)
+
     def _but_left_behind(self, dirty: Mapping[str, Collection[Any]]) -> Dirty:
         """Unwanted chains and sets go when nothing speaks of them, see above."""
         kept = {name: set(keys) for name, keys in dirty.items()}
@@ -320,6 +375,7 @@ class FirewallController:
 
     def _standing(self) -> dict[tuple[str, Any], Refused]:
         standing = self._reconciler.standing()
-        if self._unseen:
-            standing["node", None] = Refused(self._unseen)
+        for what, reason in (("node", self._unseen), (FLOWS, self._uncut)):
+            if reason:
+                standing[what, None] = Refused(reason)
         return standing

@@ -58,6 +58,7 @@ class Decisions:
         self._targets: set[ObjectKey] = set()  # local pods that may want other guards, or have other addresses
         self._recompile: set[Guard] = set()
         self._written_for: dict[Guard, frozenset[Need]] = {}  # what a guard's rules speak of, as decided last
+        self._suspects: set[bytes] = set()  # addresses of pods whose flows may be forbidden since
         self._lead_anew = True
         self._led: set[str] = set()  # names of the guards that ways lead to, as claimed last
         self._led_as_of: tuple[int, ...] = ()
@@ -128,6 +129,7 @@ class Decisions:
     def grow(self, dirty: Dirty) -> None:
         for key in self._targets:
             pod = self.world.pods.get(key)
+            self._suspects.update(self.world.addresses(key))
             wanted = guards_of(self.world, pod) if pod is not None and self.world.is_local(pod) else {}
             new = self.guards.want(key, wanted)
             self._recompile |= new
@@ -173,6 +175,7 @@ class Decisions:
 
     def move(self, _pods: Collection[ObjectKey], dirty: Dirty) -> None:
         come, gone = self._population.settle(self.view.families)
+        self._suspects.update(member.entry.address for member in gone)
         self._want(come, gone, dirty)
 
     def release(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
@@ -208,6 +211,26 @@ class Decisions:
             self._outgrown.discard(guard)
         self.move((), dirty)
 
+    # -- flows that were allowed once ------------------------------------------------------------------------------
+
+    def suspects(self) -> set[bytes]:
+        """Addresses of pods whose flows may be forbidden since this was asked last."""
+        suspects, self._suspects = self._suspects, set()
+        return suspects
+
+    def suspect(self, addresses: Iterable[bytes]) -> None:
+        self._suspects.update(addresses)
+
+    def has_suspects(self) -> bool:
+        return bool(self._suspects)
+
+    def cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
+        """None of these flows is to be picked up again."""
+        self._claim({("cut", member): _share(("cut", member), _members([member])) for member in members}, dirty)
+
+    def end_cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
+        self._claim({("cut", member): Share((), {}) for member in members}, dirty)
+
     # -- what stands -----------------------------------------------------------------------------------------------
 
     def as_if_written(self, dirty: Dirty) -> None:
@@ -237,6 +260,7 @@ class Decisions:
         policies = policies_of(self.world, guard)
         if policies is None:
             return
+        self._suspects.update(address for pod in self.guards.pods(guard) for address in self.world.addresses(pod))
         items: list[Item] = []
         needs: set[Need] = set()
         for family in self.view.families:

@@ -14,12 +14,16 @@ BRIDGE_NF = {4: "net/bridge/bridge-nf-call-iptables", 6: "net/bridge/bridge-nf-c
 
 @dataclass(frozen=True)
 class View:
-    """bridges: there are any, so that pods may be on one. compares_addresses: the kernel has the match for it."""
+    """bridges: there are any, so that pods may be on one. compares_addresses: the kernel has the match for it.
+
+    own: every address of this node, on whatever link.
+    """
 
     families: tuple[int, ...] = (4,)
     pod_cidrs: tuple[Cidr, ...] = ()
     bridges: bool = False
     compares_addresses: bool = True
+    own: frozenset[bytes] = frozenset()
 
 
 def node_view(config: Config, node: Node | None, links: Sequence[LinkState], before: View) -> View:
@@ -33,4 +37,5 @@ def node_view(config: Config, node: Node | None, links: Sequence[LinkState], bef
         pod_cidrs=pod_cidrs,
         bridges=any(link.kind == "bridge" for link in links),
         compares_addresses=before.compares_addresses,
+        own=frozenset(address for link in links for address, _ in link.addresses),
     )
