@@ -13,6 +13,7 @@ from typing import Final, Literal
 from kuberouter_py.kernel import netlink
 from kuberouter_py.kernel.command import CommandFailed
 from kuberouter_py.kernel.iptables_text import Saved, parse
+from kuberouter_py.kernel.own_writes import OWN_WRITES
 from kuberouter_py.ports import EdgeError, Unavailable
 
 Flavour = Literal["legacy", "nft"]
@@ -115,7 +116,8 @@ class Programs:
 
     def restore(self, flavour: Flavour, family: int, text: str, wait: int) -> None:
         """One `iptables-restore --noflush`; wait: seconds for the xtables lock, then LockHeld."""
-        self._program(flavour, family, "restore", ("--noflush", "-w", str(wait)), text)
+        with OWN_WRITES.writing():
+            self._program(flavour, family, "restore", ("--noflush", "-w", str(wait)), text)
 
     def _program(self, flavour: Flavour, family: int, verb: str, options: Sequence[str], text: str | None) -> str:
         """iptables-nft-save and the like; where the system has only the plain names, those of its own flavour."""

@@ -18,10 +18,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from kuberouter_py.kernel.own_writes import OWN_WRITES
+
 LOCK_FILE: Final = Path("/run/xtables.lock")
 # Seconds. A program that sets something up runs iptables several times; and one that insists on being first itself, or
 # looks at its chains all the time, shall cost six looks a minute.
 GATHER, REST = 0.5, 10.0
+# What is heard while this process writes may be nothing but its own writing, or somebody else's right beside it: it is
+# looked at, with more time between.
+REST_OF_OWN = 60.0
 
 _IN_CLOSE: Final = 0x8 | 0x10  # IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
 _NETLINK_NETFILTER: Final = 12
@@ -64,7 +69,8 @@ class RuleNews:
         for source in (self._lock_closed, self._tables_changed, self._waker):
             if source is not None:
                 poll.register(source, select.POLLIN)
-        due, last = None, -REST
+        due: float | None = None
+        last = -REST_OF_OWN
         try:
             while True:
                 now = time.monotonic()
@@ -75,7 +81,8 @@ class RuleNews:
                 if self._waker in ready:
                     return
                 if self.heard():
-                    due = due or when(time.monotonic(), last)
+                    found = when(time.monotonic(), last, REST_OF_OWN if OWN_WRITES.just_now() else REST)
+                    due = found if due is None else min(due, found)
         finally:
             self._close()
 
@@ -105,9 +112,9 @@ class RuleNews:
         os.close(self._wake)
 
 
-def when(now: float, last: float) -> float:
+def when(now: float, last: float, rest: float = REST) -> float:
     """When to tell of what was heard now, the last time being `last`."""
-    return max(now + GATHER, last + REST)
+    return max(now + GATHER, last + rest)
 
 
 def _watch(file: Path) -> int:
