@@ -5,6 +5,7 @@ The document's form is a promise to scripts (docs/operations.md): fields are add
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -12,6 +13,12 @@ from kuberouter_py.model.report import ControllerStatus, Note
 from kuberouter_py.model.values import duration_text
 
 SHOWN = 10  # entries of one list in the text; the document has them all
+AS_ASKED = "not as its owner asked"  # what notes are about, but for those of these reasons:
+HEADINGS = {
+    "PodClosed": "closed, because their rules cannot be written",
+    "PolicyNotYetWritten": "under earlier rules, because their new ones cannot be written",
+}
+PROBLEMS = ("closed pods", "pods under earlier rules")  # counts that should be 0
 
 
 class CacheStatus(Protocol):
@@ -55,6 +62,12 @@ def status_document(
             f"{name}: {one['failures']} {'entry' if one['failures'] == 1 else 'entries'} refused or unreadable"
             for name, one in controller_documents.items()
             if one["failures"]
+        ),
+        *(
+            f"{name}: {_counted(one['counts'][what], what)}"
+            for name, one in controller_documents.items()
+            for what in PROBLEMS
+            if one["counts"].get(what)
         ),
     ]
     waiting = [f"cache {kind}" for kind, one in cache_documents.items() if not one["synced"]]
@@ -172,13 +185,18 @@ def _controller_lines(name: str, one: Mapping[str, Any], now: float) -> Iterator
     if one["lastError"]:
         yield f"  last error: {one['lastError']}"
     yield from _listed("refused by this node", [f"{each['what']}: {each['reason']}" for each in one["refused"]])
-    yield from _listed("not as its owner asked", [_note_text(note) for note in one["notes"]])
+    for heading in (*HEADINGS.values(), AS_ASKED):
+        notes = [_note_text(note) for note in one["notes"] if HEADINGS.get(note["reason"], AS_ASKED) == heading]
+        yield from _listed(heading, notes)
     yield from _listed("IPVS servers of somebody else, left alone", one["foreignServers"])
 
 
 def _counted(count: int, what: str) -> str:
-    """ "3 services", "1 service"."""
-    return f"{count} {what.removesuffix('s') if count == 1 else what}"
+    """ "3 services", "1 service", "1 policy", "1 pod under earlier rules"."""
+    if count != 1:
+        return f"{count} {what}"
+    noun, preposition, rest = what.partition(" under ")
+    return f"1 {re.sub('(ie)?s$', lambda found: 'y' if found[1] else '', noun)}{preposition}{rest}"
 
 
 def _note_text(note: Mapping[str, Any]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.report import Note
 from kuberouter_py.observe.status import status_text
 from tests.unit.observe.documents import CACHES, DOCUMENT, NOW, SERVICES, WEB, document
 
@@ -37,6 +39,40 @@ services: synced 3s ago in 4ms, all of it 2m0s ago; 213 syncs, 1 failing now
 events: 2 written, 0 waiting
 """
     )
+
+
+def test_pods_without_their_rules_stand_at_the_top() -> None:
+    closed, earlier = "closed, its rules cannot be written", "as before, its new rules cannot be written"
+    notes = (
+        Note("Pod", ObjectKey("x", "a"), "PodClosed", f"ingress of 10.244.1.2: {closed}"),
+        Note("Pod", ObjectKey("x", "b"), "PolicyNotYetWritten", f"egress of 10.244.1.3: {earlier}"),
+    )
+    odd = Note("NetworkPolicy", ObjectKey("x", "odd"), "UnsupportedPart", "spec.ingress[0]: nobody; it matches nothing")
+    counts = {"policies": 1, "local pods": 3, "closed pods": 1, "pods under earlier rules": 1}
+    firewall = replace(
+        SERVICES, name="firewall", failures=2, refused=(), foreign_servers=(), counts=counts, facts={}, last_error="",
+        notes=(odd, *notes),
+    )  # fmt: skip
+    told = document(caches=CACHES[:1], controllers=(firewall,), problems=(), events=None)
+    assert told["verdict"] == "degraded"
+    assert status_text(told).splitlines() == [
+        "kuberouter-py 0.1.0 on n1: degraded, 3 to look at (up 1h2m0s)",
+        "  - firewall: 2 entries refused or unreadable",
+        "  - firewall: 1 closed pod",
+        "  - firewall: 1 pod under earlier rules",
+        "",
+        "cache    synced  objects  last heard",
+        "Service  yes          12  3s ago",
+        "",
+        "firewall: synced 3s ago in 4ms, all of it 2m0s ago; 213 syncs, 2 failing now",
+        "  1 policy, 3 local pods, 1 closed pod, 1 pod under earlier rules",
+        "  closed, because their rules cannot be written:",
+        "    Pod x/a: ingress of 10.244.1.2: closed, its rules cannot be written (PodClosed)",
+        "  under earlier rules, because their new ones cannot be written:",
+        "    Pod x/b: egress of 10.244.1.3: as before, its new rules cannot be written (PolicyNotYetWritten)",
+        "  not as its owner asked:",
+        "    NetworkPolicy x/odd: spec.ingress[0]: nobody; it matches nothing (UnsupportedPart)",
+    ]
 
 
 def test_document_is_json_with_a_verdict() -> None:

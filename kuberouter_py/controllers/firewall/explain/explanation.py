@@ -16,7 +16,8 @@ from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
 from kuberouter_py.controllers.firewall.explain.states import Actual, Decided
 from kuberouter_py.controllers.firewall.judge import Attempt, Case, Cluster, Direction, Side, Verdict, case_of, verdict
 from kuberouter_py.controllers.firewall.rung import POD
-from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS
+from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
+from kuberouter_py.controllers.firewall.view import BRIDGE_NF
 from kuberouter_py.controllers.reading import Met, Packet, pass_hook
 from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod
 from kuberouter_py.model.kernel import Chain, Rules, SetEntry, SetMember, family_of
@@ -129,7 +130,7 @@ def explain(connection: Connection, at: Moment) -> Path:
     return replace(
         path,
         notes=tuple(f"{pod.key}: {text}" for pod in pods if pod for text in at.pod_notes.get(pod.key, ())),
-        refused=tuple(_refused(path.decided, at.refused)),
+        refused=tuple(_refused(connection, path.decided, at.refused)),
         differences=tuple(_disagreements(path, path.decided, at.decided.chains)),
     )
 
@@ -199,8 +200,11 @@ def _disagreements(path: Path, passed: Passed, chains: Mapping[Chain, Rules]) ->
         yield f"the policies {said} it, and the rules as decided do not: the next sync should bring them"
 
 
-def _refused(passed: Passed, standing: Mapping[tuple[str, object], Refused]) -> Iterator[str]:
-    """Of what it meets or asks, and of whole tables."""
+def _refused(connection: Connection, passed: Passed, standing: Mapping[tuple[str, object], Refused]) -> Iterator[str]:
+    """Of what it meets or asks, and of whole tables; and what leads it from one port of a bridge to another past all
+    rules.
+    """
+    bridged = BRIDGE_NF[family_of(connection.attempt.destination)] if connection.hook == FORWARD else None
     chains = {each.chain for each in passed.met}
     sets = {member.set for member in passed.asked}
     for (table, key), refused in standing.items():
@@ -209,6 +213,7 @@ def _refused(passed: Passed, standing: Mapping[tuple[str, object], Refused]) -> 
             or (table == CHAINS and key in chains)
             or (table == SETS and key in sets)
             or (table == MEMBERS and key in passed.asked)
+            or (table == SYSCTLS and key == bridged)
         )
         if concerned:
             yield f"{table if key is None else key_text(table, key)}: {refused.reason}"

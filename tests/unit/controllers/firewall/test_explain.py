@@ -21,7 +21,8 @@ from kuberouter_py.controllers.firewall.explain.explanation import (
 )
 from kuberouter_py.controllers.firewall.guards import Guard
 from kuberouter_py.controllers.firewall.judge import Attempt
-from kuberouter_py.controllers.firewall.standing import CHAINS
+from kuberouter_py.controllers.firewall.standing import CHAINS, SYSCTLS
+from kuberouter_py.controllers.firewall.view import BRIDGE_NF
 from kuberouter_py.controllers.reading import understands
 from kuberouter_py.model.kernel import Chain, Protocol, Rules, SetEntry, SetMember, family_of
 from kuberouter_py.model.names import firewall_set
@@ -235,6 +236,15 @@ def test_a_rule_that_was_refused() -> None:
     assert document["verdict"].startswith("denied by this node's rules, and should be allowed: ingress of x/a: x/rules")
     assert document["differences"][0].endswith(f"{chain.chain} is not as written")
     assert document["differences"][-1] == "so packets find it denied, decided is allowed"
+
+
+def test_a_bridge_that_leads_past_the_rules() -> None:
+    agent = FakeFirewall(N1, namespace("x"), A, B, DENY)
+    agent.kernel.refuse[SYSCTLS, BRIDGE_NF[4]] = Refused("Permission denied")
+    agent.start()
+    document = told(agent, connection("10.244.1.3", "10.244.1.2"))
+    assert document["refused"] == ["net/bridge/bridge-nf-call-iptables: Permission denied"]
+    assert told(agent, connection("10.244.1.3", "10.244.1.2", hook=OUTPUT))["refused"] == []
 
 
 def test_a_member_that_somebody_took() -> None:
