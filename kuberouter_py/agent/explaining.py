@@ -13,6 +13,7 @@ from typing import Any
 from kuberouter_py.agent.explaining_policies import Asked, PolicyExplaining
 from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.firewall.explain.explanation import Frontend
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.services.explain.document import document, origin_document
 from kuberouter_py.controllers.services.explain.explanation import Path, begin, compared, finish
@@ -158,11 +159,12 @@ class Explaining:
             return [Asked(source, key.address, key.protocol, key.port, own=case.from_node, at_node=at_node)]
         if way.end is not End.SERVED or case.taken or case.foreign:
             return []
+        frontend = Frontend(key.address, key.port)
         legs = [arrival.leg for arrival in path.decided.arrivals if arrival.leg.value.weight]
         if any(map(is_direct, legs)):
             remarks.append("direct server return: policies see the tunnel and not the client, nothing is said of them")
         return [
-            Asked(source, leg.where.address, key.protocol, leg.where.port, own=case.from_node, translated=True)
+            Asked(source, leg.where.address, key.protocol, leg.where.port, own=case.from_node, frontend=frontend)
             for leg in legs
             if not is_direct(leg)
         ]

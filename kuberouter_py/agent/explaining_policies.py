@@ -12,6 +12,7 @@ from kuberouter_py.controllers.firewall.explain.explanation import (
     INPUT,
     OUTPUT,
     Connection,
+    Frontend,
     Moment,
     Path,
     actual_state,
@@ -28,8 +29,8 @@ COMPARED = 20  # connections of one answer that the kernel is asked about: each 
 
 
 class Asked(NamedTuple):
-    """A connection as its destination sees it. own: a process of this node sends it. translated: by ip_vs. at_node: the
-    destination is this node's own address.
+    """A connection as its destination sees it. own: a process of this node sends it. frontend: of the Service by which
+    ip_vs leads it there. at_node: the destination is this node's own address.
     """
 
     source: bytes
@@ -37,13 +38,13 @@ class Asked(NamedTuple):
     protocol: int
     port: int
     own: bool = False
-    translated: bool = False
+    frontend: Frontend | None = None
     at_node: bool = False
 
     @property
     def hook(self) -> str:
         """Where the firewall's rules meet its first packet (chains.py)."""
-        if self.own or self.translated:
+        if self.own or self.frontend:
             return OUTPUT
         return INPUT if self.at_node else FORWARD
 
@@ -97,7 +98,7 @@ class PolicyExplaining:
             (asked.own and pod.node == self._node) or self._has(pod, asked.source)
         )  # P4.02: the node on which it runs, whichever that is
         attempt = Attempt(asked.source, asked.destination, asked.protocol, asked.port, from_node)
-        return Connection(attempt, asked.hook, asked.own)
+        return Connection(attempt, asked.hook, asked.own, asked.frontend)
 
     def _has(self, pod: Pod, address: bytes) -> bool:
         """Whether the pod's node has it, where that node is known."""

@@ -35,7 +35,7 @@ def _lines(one: Mapping[str, Any], margin: str, *, alone: bool) -> Iterator[str]
     passed = one["actual"] or one["decided"]
     if passed and (alone or one["actual"]):
         where = "in the kernel" if one["actual"] else "as decided"
-        yield from listed(inner, f"rules that it meets at {one['hook']}, {where}", passed["rules"])
+        yield from listed(inner, f"rules that it meets at {' and '.join(one['hooks'])}, {where}", passed["rules"])
         yield from listed(inner, "members of sets that it meets", passed["members"])
         yield from listed(inner, "rules that are not understood, taken as not met", passed["notUnderstood"])
 

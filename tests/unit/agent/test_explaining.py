@@ -201,7 +201,7 @@ def test_what_policies_say_of_each_destination_of_a_service() -> None:
     assert document["outcome"] == "open"
     assert document["verdict"].endswith("; NetworkPolicy denies 1 of 2")
     here, there = document["policies"]["connections"]
-    assert (here["destination"]["pod"], here["allowed"], here["hook"]) == ("x/here", False, "OUTPUT")
+    assert (here["destination"]["pod"], here["allowed"], here["hooks"]) == ("x/here", False, ["INPUT", "OUTPUT"])
     assert (there["destination"]["pod"], there["allowed"], there["ingress"]["here"]) == ("x/there", True, False)
     lines = explanation_text(document).splitlines()
     assert lines[:2] == [document["verdict"], "  the Service proxy by itself:"]
@@ -222,10 +222,10 @@ def test_policies_are_about_what_is_no_service_too() -> None:
     explaining = walled(DENY_OUT)[1]
     away = told(explaining, "pod/x/client", "203.0.113.9:443")
     assert away["verdict"].startswith("denied: egress of x/client")
-    assert away["policies"]["connections"][0]["hook"] == "FORWARD"
+    assert away["policies"]["connections"][0]["hooks"] == ["FORWARD"]
     own = told(explaining, "pod/x/client", "192.168.0.1:22")
     assert own["verdict"].startswith("denied: egress of x/client")
-    assert own["policies"]["connections"][0]["hook"] == "INPUT"
+    assert own["policies"]["connections"][0]["hooks"] == ["INPUT"]
 
 
 def test_what_a_service_refuses_is_no_matter_of_policies() -> None:

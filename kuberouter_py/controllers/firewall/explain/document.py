@@ -30,7 +30,7 @@ def path_document(path: Path, policies: Policies) -> dict[str, Any]:
         "protocol": protocol_text(attempt.protocol),
         "egress": _side(path, Direction.EGRESS, policies),
         "ingress": _side(path, Direction.INGRESS, policies),
-        "hook": path.connection.hook,
+        "hooks": list(path.connection.hooks),
         "decided": _passed(path.decided),
         "actual": _passed(path.actual),
         "differences": list(path.differences),

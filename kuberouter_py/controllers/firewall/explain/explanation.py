@@ -21,6 +21,7 @@ from kuberouter_py.controllers.firewall.view import BRIDGE_NF
 from kuberouter_py.controllers.reading import Met, Packet, pass_hook
 from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod
 from kuberouter_py.model.kernel import Chain, Rules, SetEntry, SetMember, family_of
+from kuberouter_py.model.names import CONNMARK_SERVICE
 from kuberouter_py.model.notation import entry_text, key_text
 from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.ports import FirewallLookups, Refused
@@ -28,12 +29,24 @@ from kuberouter_py.ports import FirewallLookups, Refused
 FORWARD, INPUT, OUTPUT = "FORWARD", "INPUT", "OUTPUT"
 
 
+class Frontend(NamedTuple):
+    address: bytes
+    port: int
+
+
 class Connection(NamedTuple):
-    """hook: where this node's rules meet its first packet. own: a process of this node sends it."""
+    """hook: where this node's rules meet its first packet. own: a process of this node sends it. frontend: of the
+    Service that led it here; the rules meet it at INPUT as well then, before ip_vs.
+    """
 
     attempt: Attempt
     hook: str = FORWARD
     own: bool = False
+    frontend: Frontend | None = None
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        return (INPUT, self.hook) if self.frontend and not self.own else (self.hook,)
 
 
 @dataclass(frozen=True)
@@ -184,8 +197,20 @@ def _pass(state: _State, connection: Connection) -> Passed:
     attempt = connection.attempt
     tables = _Asked(state, attempt.source if connection.own else b"")
     packet = Packet(attempt.source, attempt.destination, attempt.protocol, attempt.port)
-    passage = pass_hook(tables, packet, connection.hook, ("filter",))
-    return Passed(not passage.lost, tuple(passage.met), tuple(passage.unread), tables.answers)
+    met: list[Met] = []
+    unread: list[Met] = []
+    for hook in connection.hooks:
+        at_hook = packet
+        if hook != connection.hook and (frontend := connection.frontend):
+            at_hook = replace(
+                packet, destination=frontend.address, port=frontend.port, connection_mark=CONNMARK_SERVICE
+            )
+        passage = pass_hook(tables, at_hook, hook, ("filter",))
+        met += passage.met
+        unread += passage.unread
+        if passage.lost:
+            break
+    return Passed(not passage.lost, tuple(met), tuple(unread), tables.answers)
 
 
 def _disagreements(path: Path, passed: Passed, chains: Mapping[Chain, Rules]) -> Iterator[str]:

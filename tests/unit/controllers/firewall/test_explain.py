@@ -14,6 +14,7 @@ from kuberouter_py.controllers.firewall.explain.explanation import (
     INPUT,
     OUTPUT,
     Connection,
+    Frontend,
     actual_state,
     compared,
     explain,
@@ -193,6 +194,22 @@ def test_a_side_that_another_node_judges() -> None:
     assert document["actual"]["allowed"], "this node lets it go"
     assert (document["egress"]["here"], document["ingress"]["here"]) == (True, False)
     assert document["differences"] == []
+
+
+def test_before_ip_vs_nobody_is_judged() -> None:
+    agent = started(*EVERYTHING)
+    attempt = Attempt(packed("10.244.1.2"), packed("10.244.2.4"), UDP, 53)
+    through = Connection(attempt, OUTPUT, frontend=Frontend(packed("10.96.0.10"), 53))
+    document = told(agent, through, actual=True)
+    assert (document["allowed"], document["hooks"], document["differences"]) == (True, ["INPUT", "OUTPUT"], [])
+    rules = document["actual"]["rules"]
+    assert rules[:2] == ["INPUT 1: -j KRPY-FW-INPUT", f"KRPY-FW-INPUT 2: {rules[1].partition(': ')[2]}"]
+    assert rules[1].endswith("-j RETURN")
+    assert rules[2] == "OUTPUT 1: -j KRPY-FW-OUTPUT"
+    agent.kernel.chains[Chain(4, "filter", "KRPY-FW-INPUT")] = Rules(("-j KRPY-FW-FROM",))
+    document = told(agent, through, actual=True)
+    assert document["verdict"].startswith("denied by this node's rules, and should be allowed")
+    assert document["actual"]["rules"][-1].startswith("KRPY-FW-REFUSE 3: -j REJECT")
 
 
 def test_what_does_not_concern_this_node_meets_none_of_its_rules() -> None:
