@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from kuberouter_py.agent.explaining_policies import Asked, PolicyExplaining
+from kuberouter_py.agent.explaining_policies import FOLLOWED, Asked, PolicyExplaining
 from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.explain.explanation import Frontend
@@ -80,6 +80,8 @@ class Explaining:
         paths = self._paths(origin, target, actual)
         asked = [*dict.fromkeys(one for path in paths for one in self._through(path, remarks))]
         told = self._policies.tell(asked, actual=actual)
+        if told["enforced"] and len(asked) > FOLLOWED:
+            remarks.append(f"the firewall's rules are followed to {FOLLOWED} of {len(asked)} destinations only")
         return _combined(document(self._node, origin, paths, [*dict.fromkeys(remarks)]), told)
 
     # -- to a Pod: no Service is asked -------------------------------------------------------------------------------

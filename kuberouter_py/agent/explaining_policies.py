@@ -25,6 +25,7 @@ from kuberouter_py.model.cluster import Pod
 from kuberouter_py.ports import EdgeError, FirewallLookups, PoliciesOfCluster
 
 ATTEMPTS = 3  # to see decided and actual of one moment
+FOLLOWED = 500  # of one answer through this node's rules, a millisecond each; the rest is judged by the policies alone
 COMPARED = 20  # connections of one answer that the kernel is asked about: each is some dozens of questions
 
 
@@ -77,7 +78,7 @@ class PolicyExplaining:
         return {"enforced": True, "reason": "", "connections": [path_document(path, policies) for path in paths]}
 
     def _paths(self, asked: Sequence[Asked], at: Moment) -> list[Path]:
-        return [explain(self._connection(each, at), at) for each in asked]
+        return [explain(self._connection(each, at), at, follow=number < FOLLOWED) for number, each in enumerate(asked)]
 
     def _compared(self, asked: Sequence[Asked], at: Moment, paths: list[Path]) -> tuple[Moment, list[Path]]:
         """Raises EdgeError."""

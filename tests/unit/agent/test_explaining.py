@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from kuberouter_py.agent.explaining import Explaining
@@ -12,7 +13,7 @@ from kuberouter_py.agent.explaining_policies import PolicyExplaining
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.explain.explanation import actual_state
 from kuberouter_py.controllers.services.explain.explanation import Path, compared
-from kuberouter_py.model.cluster import ObjectKey, Pod
+from kuberouter_py.model.cluster import ObjectKey, Pod, SlicePort
 from kuberouter_py.model.kernel import Protocol, SetEntry, SetMember
 from kuberouter_py.model.names import firewall_set
 from kuberouter_py.observe.explanation import explanation_text
@@ -21,7 +22,7 @@ from kuberouter_py.watchers.cache import Cache
 from tests.fakes.agent import FakeAgent
 from tests.fakes.firewall import FakeFirewall
 from tests.fakes.lookups import FakeFirewallLookups, FakeLookups
-from tests.fakes.objects import NODE_NAME, endpoint, endpoint_slice, node, packed, service
+from tests.fakes.objects import NODE_NAME, cidr, endpoint, endpoint_slice, node, packed, service
 from tests.fakes.policies import namespace, pod, policy
 
 CONFIG = Config(run_firewall=False, hostname_override=NODE_NAME)
@@ -209,6 +210,31 @@ def test_what_policies_say_of_each_destination_of_a_service() -> None:
         f"  NetworkPolicy, to x/here 10.244.1.2:8080/tcp on n1: {here['verdict']}" in lines
     )  # fmt: skip
     assert "    ingress of x/there, judged on n2: no policy isolates it" in lines
+
+
+def test_of_many_destinations_all_are_judged_and_some_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("explaining", "explaining_policies"):
+        monkeypatch.setattr(f"kuberouter_py.agent.{module}.FOLLOWED", 1)
+    document = told(walled(DENY_OUT)[1], "pod/x/client", actual="true")
+    first, second = document["policies"]["connections"]
+    assert (first["allowed"], second["allowed"]) == (False, False)
+    assert (first["actual"] is None, second["actual"] is None) == (False, True)
+    assert document["remarks"] == ["the firewall's rules are followed to 1 of 2 destinations only"]
+
+
+def test_what_direct_server_return_leads_to_is_not_judged() -> None:
+    dsr = service("web", annotations={"kube-router.io/service.dsr": "tunnel"}, external=["198.51.100.7"])
+    config = Config(hostname_override=NODE_NAME, service_external_ip_range=(cidr("198.51.100.0/24"),))
+    one = msgspec.structs.replace(endpoint("10.244.1.2", "n1"), pod="uid-1")
+    slices = endpoint_slice("web", one, ports=[SlicePort("", Protocol.TCP, 80)])
+    agent = FakeAgent(node("192.168.0.1"), dsr, slices, config=config)
+    agent.start()
+    firewall = FakeFirewall(node("192.168.0.1"), namespace("x"), CLIENT, HERE, THERE, config=config)
+    firewall.start()
+    document = told(explained(agent, config, firewall), "203.0.113.9", "198.51.100.7:80")
+    assert document["policies"]["connections"] == []
+    (remark,) = document["remarks"]
+    assert remark.startswith("direct server return: policies see the tunnel")
 
 
 def test_a_service_of_which_nothing_is_allowed_is_not_open() -> None:
