@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,12 +52,13 @@ class FirewallEdges:
     It is ports.FirewallFacts too.
     """
 
-    def __init__(self, config: Config, *, load_modules: bool = True) -> None:
+    def __init__(self, config: Config, *, load_modules: bool = True, run: Callable[..., str] = command.run) -> None:
+        """run: starts the programs of iptables."""
         self.missing_modules = command.load_modules(MODULES) if load_modules else {}
         self.sysctls = Sysctls("firewall", root=Path(config.proc_sys))
         self.sets = Sets(FIREWALL_SETS)
         self.members = Members(FIREWALL_SETS, counting=ISOLATION)
-        self.chains = Chains(FIREWALL_CHAINS, cast(Any, config.iptables_backend))
+        self.chains = Chains(FIREWALL_CHAINS, cast(Any, config.iptables_backend), run=run)
         self.looking = LookingAtRules(self.chains, FIREWALL_SETS)
         self.conntrack = Conntrack()
         self._route_socket = Batch(NETLINK_ROUTE, strict=True)

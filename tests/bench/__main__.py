@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench import objects
-from tests.bench.process import Process
+from tests.bench.process import SERVICES, Process
 
 IDLE_SECONDS = 30.0
 BUSY = 1.15
@@ -60,7 +60,7 @@ def main() -> int:
     parser.add_argument("--bindings", default="route,address")
     parser.add_argument("--estimation", default="0,22000,44000,66000", help="entries to estimate; empty: not measured")
     options = parser.parse_args()
-    results: dict[str, Any] = {"machine": _machine(), "points": [], "estimation": []}
+    results: dict[str, Any] = {"machine": machine(), "points": [], "estimation": []}
     for text in options.points.split(","):
         services, endpoints = map(int, text.split("x"))
         big = services * endpoints > BIG
@@ -70,7 +70,7 @@ def main() -> int:
             results["points"].append(point)
             options.output.write_text(json.dumps(results, indent=1))
     if options.estimation:
-        results["estimation"] = json.loads(_run("tests.bench.jitter", options.estimation))
+        results["estimation"] = json.loads(run("tests.bench.jitter", options.estimation))
         print(f"estimation: {results['estimation']}", flush=True)
         options.output.write_text(json.dumps(results, indent=1))
     return 0
@@ -98,17 +98,17 @@ def _point(services: int, endpoints: int, binding: str, *, once: bool) -> dict[s
     )
     with tempfile.TemporaryDirectory() as directory:
         manifests = Path(directory) / "manifests"
-        objects.write_manifests(manifests, services, endpoints)
+        objects.write_manifests(manifests, objects.objects(services, endpoints))
         starts = []
         for last in (True,) if once else (False, False, True):
             with Network() as network:
-                with Process(network.inside, manifests, binding) as agent:
-                    starts.append(agent.start(services))
+                with Process(network.inside, manifests, f"--vip-binding={binding}", *SERVICES) as agent:
+                    starts.append(agent.start("services", virtual_servers=services))
                     if last:
                         figures.update(agent.idle(IDLE_SECONDS))
                 if last:
-                    with Process(network.inside, manifests, binding) as agent:
-                        figures["restart_seconds"] = agent.start(services)["start_seconds"]
+                    with Process(network.inside, manifests, f"--vip-binding={binding}", *SERVICES) as agent:
+                        figures["restart_seconds"] = agent.start("services", virtual_servers=services)["start_seconds"]
                         figures["restart_peak_mb"] = agent.peak_mb()
     figures.update(min(starts, key=itemgetter("start_seconds")))
     figures["slowdown"] = (before + slowdown()) / 2
@@ -116,11 +116,11 @@ def _point(services: int, endpoints: int, binding: str, *, once: bool) -> dict[s
 
 
 def _inside(services: int, endpoints: int, binding: str) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads(_run("tests.bench.inside", str(services), str(endpoints), binding))
+    figures: dict[str, Any] = json.loads(run("tests.bench.inside", str(services), str(endpoints), binding))
     return figures
 
 
-def _run(module: str, *arguments: str) -> str:
+def run(module: str, *arguments: str) -> str:
     """What a module prints, run in a network namespace of its own."""
     with Network() as network:
         command = network.inside(sys.executable, "-m", module, *arguments)
@@ -130,7 +130,7 @@ def _run(module: str, *arguments: str) -> str:
     return done.stdout
 
 
-def _machine() -> dict[str, str]:
+def machine() -> dict[str, str]:
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         "unknown",

@@ -97,14 +97,14 @@ class Bench:
         return self.reports.get(timeout=PATIENCE)
 
 
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
+def timed(work: Callable[[], object]) -> tuple[float, float]:
     """(seconds, CPU seconds with children)."""
-    cpu, clock = _cpu(), time.perf_counter()
+    cpu, clock = cpu_seconds(), time.perf_counter()
     work()
-    return time.perf_counter() - clock, _cpu() - cpu
+    return time.perf_counter() - clock, cpu_seconds() - cpu
 
 
-def _cpu() -> float:
+def cpu_seconds() -> float:
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
@@ -117,7 +117,7 @@ def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
         thread.start()
         bench.next_report()
 
-    seconds, cpu = _timed(first_sync)
+    seconds, cpu = timed(first_sync)
     gc.freeze()
     gc.enable()
     changes = [_change(bench, services, number) for number in range(CHANGES)]
@@ -125,7 +125,7 @@ def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
     delays = _changes_while_comparing(bench, services)
     bench.runner.stop()
     thread.join()
-    idle_seconds, idle_cpu = _timed(lambda: _compare_everything(bench))
+    idle_seconds, idle_cpu = timed(lambda: _compare_everything(bench))
     slices = bench.controller.slices
     return {
         "first_sync_seconds": seconds,

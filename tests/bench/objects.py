@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,12 @@ def objects(services: int, endpoints: int) -> Iterator[dict[str, Any]]:
         yield endpoint_slice(number, endpoints)
 
 
-def write_manifests(directory: Path, services: int, endpoints: int) -> None:
-    """One JSON List for each hundred Services, as `kubectl get -o json` would write them."""
+def write_manifests(directory: Path, all_objects: Iterable[dict[str, Any]]) -> None:
+    """A JSON List for each two hundred, as `kubectl get -o json` would write them."""
     directory.mkdir(parents=True, exist_ok=True)
     batch: list[dict[str, Any]] = []
     files = 0
-    for each in objects(services, endpoints):
+    for each in all_objects:
         batch.append(each)
         if len(batch) >= 200:
             files, batch = _write(directory, files, batch), []

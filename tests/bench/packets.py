@@ -24,7 +24,7 @@ from typing import Final
 from tests.bench import objects
 from tests.bench.__main__ import SETTLED
 from tests.bench.peers.traffic import BACKEND, request, start_backend, undisturbed
-from tests.bench.process import Process
+from tests.bench.process import SERVICES, Process
 
 LIVE: Final = 900_000  # the number of the Service that has the backend
 COPIES: Final = 32
@@ -83,10 +83,10 @@ def _serve(services: int) -> str:
     live = [objects.service(LIVE), objects.endpoint_slice(LIVE, 1, addresses=[BACKEND])]
     with tempfile.TemporaryDirectory() as directory:
         manifests = Path(directory) / "manifests"
-        objects.write_manifests(manifests, services, 10)
+        objects.write_manifests(manifests, objects.objects(services, 10))
         (manifests / "live.json").write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": live}))
-        with Process(lambda *command: [*command], manifests, "auto") as agent:
-            agent.start(services + 1)
+        with Process(lambda *command: [*command], manifests, *SERVICES) as agent:
+            agent.start("services", virtual_servers=services + 1)
     return subprocess.run(["iptables-save"], stdout=subprocess.PIPE, text=True, check=True).stdout
 
 

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,18 +23,22 @@ PATIENCE = 600.0
 POLL = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
 
+# Flags: one controller alone.
+SERVICES = ("--run-firewall=false",)
+FIREWALL = ("--run-service-proxy=false",)
+
 
 class Process:
     """A context: the agent runs in a namespace of its own and is ended with it."""
 
-    def __init__(self, in_namespace: Callable[..., list[str]], manifests: Path, binding: str) -> None:
+    def __init__(self, in_namespace: Callable[..., list[str]], manifests: Path, *more_flags: str) -> None:
+        """more_flags: what runs, and how."""
         self._socket = manifests.parent / "agent.sock"
         flags = [
             f"--manifests={manifests}",
             f"--hostname-override={objects.NODE}",
-            f"--vip-binding={binding}",
+            *more_flags,
             "--run-router=false",
-            "--run-firewall=false",
             "--health-port=0",
             "--proxy-healthz-port=0",
             f"--socket={self._socket}",
@@ -55,13 +59,13 @@ class Process:
         self._process.wait(timeout=30)
         self._log.close()
 
-    def start(self, services: int) -> dict[str, Any]:
-        """Waits until the kernel is complete: seconds since the process started."""
-        status = self._wait_complete(services)
+    def start(self, controller: str, **counts: int) -> dict[str, Any]:
+        """Waits until the kernel is complete, by what that controller counts: seconds since the process started."""
+        status = self._wait_complete(controller, counts)
         return {
             "start_seconds": self._seconds,
             "start_cpu_seconds": self._cpu_then,
-            "agent_first_sync_seconds": status["controllers"]["services"]["lastDuration"],
+            "agent_first_sync_seconds": status["lastDuration"],
         }
 
     def idle(self, seconds: float) -> dict[str, Any]:
@@ -75,18 +79,18 @@ class Process:
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text())
         return int(found[1]) / 1024 if found else 0.0
 
-    def _wait_complete(self, services: int) -> Any:
+    def _wait_complete(self, name: str, counts: Mapping[str, int]) -> Any:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise RuntimeError(f"the agent ended: {Path(self._log.name).read_text()[-2000:]}")
             if self._ready():
                 self._seconds, self._cpu_then = time.monotonic() - self._started, self._cpu()
-                status = self._status(deadline)
-                controller = status["controllers"]["services"]
-                if controller["failures"] or controller["counts"]["virtual servers"] != services:
+                controller = self._status(deadline)["controllers"][name]
+                found = {what.replace(" ", "_"): count for what, count in controller["counts"].items()}
+                if controller["failures"] or not counts.items() <= found.items():
                     raise RuntimeError(f"not as it should be: {controller}")
-                return status
+                return controller
             time.sleep(POLL)
         raise RuntimeError(f"not complete within {PATIENCE:.0f} s")
 
