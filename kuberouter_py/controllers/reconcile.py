@@ -393,16 +393,17 @@ class Reconciler:
             if refused := self._states[name].refused:
                 for key in keys:
                     refused.pop(key, None)
+        last = self._order[-1]  # what it grows and what it shrinks by stand side by side: one step of the kernel's
         for name, plan in plans.items():
-            add = plan.add
+            add, remove = plan.add, plan.remove if name == last else {}
             if add and any(self._is_absent(other) for other in self._leaning.get(name, ())):
                 self._early.add(name)
                 add = {}
-            if add or plan.change:
-                self._apply(name, Plan(add, plan.change), outcome)
+            if add or plan.change or remove:
+                self._apply(name, Plan(add, plan.change, remove), outcome)
         in_the_dark = False
         for name in reversed(self._order):
-            state, removals = self._states[name], plans[name].remove if name in plans else {}
+            state, removals = self._states[name], plans[name].remove if name in plans and name != last else {}
             if removals and not in_the_dark:
                 self._apply(name, Plan(remove=removals), outcome)
             state.waits = in_the_dark and (state.waits or bool(removals))

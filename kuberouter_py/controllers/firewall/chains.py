@@ -9,6 +9,7 @@ one: what is allowed goes on to whatever other rules there are.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.guards import guard_chain, is_egress
@@ -104,6 +105,11 @@ def _pods(view: View, family: int) -> Iterator[str]:
     yield f"-j {TO}"
 
 
+@lru_cache(maxsize=1 << 12)  # one guard more, and all the others are told again
+def _way(guard: str, family: int, side: str) -> str:
+    return f"-m set --match-set {firewall_set(guard, family)} {side} -j {guard_chain(guard)}"
+
+
 def _dispatch(config: Config, view: View, family: int, guards: Collection[str], *, egress: bool) -> Iterator[str]:
     side, option, refuse = ("src", "-s", REFUSE_FROM) if egress else ("dst", "-d", REFUSE_TO)
     if config.netpol_default_deny:
@@ -115,7 +121,5 @@ def _dispatch(config: Config, view: View, family: int, guards: Collection[str], 
     yield f"-m set ! --match-set {isolated} {side} ! --update-counters -j RETURN"
     closed = firewall_set(CLOSED_EGRESS if egress else CLOSED_INGRESS, family)
     yield f"-m set --match-set {closed} {side} -g {refuse}"
-    for name in sorted(guards):
-        if is_egress(name) == egress:
-            # A pod that goes from one guard to another is in both for a moment, and both must allow.
-            yield f"-m set --match-set {firewall_set(name, family)} {side} -j {guard_chain(name)}"
+    # A pod that goes from one guard to another is in both for a moment, and both must allow.
+    yield from (_way(name, family, side) for name in sorted(name for name in guards if is_egress(name) == egress))

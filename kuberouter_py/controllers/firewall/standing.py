@@ -53,7 +53,8 @@ class Standing:
         for key in self._reconciler.held(CHAINS):
             chains.setdefault(key.family, set()).add(key.chain)
         of_family = [chains[family] for family in families if family in chains]
-        return {guard.name for guard in guards if all(guard.chain in held for held in of_family)}
+        everywhere = of_family[0].intersection(*of_family) if of_family else {guard.chain for guard in guards}
+        return {guard.name for guard in guards if guard.chain in everywhere}
 
     def as_wanted(self, guard: Guard, families: tuple[int, ...]) -> bool:
         held, wanted = self._reconciler.held(CHAINS), self._reconciler.wanted(CHAINS)
@@ -88,13 +89,13 @@ class Standing:
 
 
 def led_to(held: Mapping[Chain, Rules], families: tuple[int, ...]) -> Mapping[int, Collection[str]]:
-    """The same of any chains."""
+    """The same of any chains. Where a rule leads to is its last word, in our spelling and in the kernel's."""
     found = {}
     for family in families:
         ways = [rules for chain in (fixed.FROM, fixed.TO) if (rules := held.get(Chain(family, FILTER, chain)))]
         if len(ways) == 2:
             there = {key.chain for key in held if key.family == family}
-            found[family] = there.intersection(name for rules in ways for name in _names(rules))
+            found[family] = there.intersection(rule[rule.rfind(" ") + 1 :] for rules in ways for rule in rules.rules)
     return found
 
 
