@@ -14,10 +14,9 @@ from typing import Any, TypeVar
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.comparison import Comparison
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.cutting import CUT_SETS, Cuts, concern, cut_member, forbidden
+from kuberouter_py.controllers.firewall.cutting import CUT_SETS, Cuts, cluster_of, concern, cut_member, forbidden
 from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
 from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
-from kuberouter_py.controllers.firewall.judge import Cluster
 from kuberouter_py.controllers.firewall.rung import NODE, Rung
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.status import status_of
@@ -288,10 +287,8 @@ class FirewallController:
 
     def _forbidden(self, flows: Iterable[Flow]) -> list[Flow]:
         concerned = [*flows]
-        if not concerned:
-            return []
-        cluster = Cluster(self._cluster.policies(), self._cluster.pods_in_full(), self._cluster.namespaces())
         world, own = self._decisions.world, self._decisions.view.own
+        cluster = cluster_of(concerned, world)
         return [flow for flow in concerned if forbidden(flow, cluster, world, own)]
 
     def _cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:

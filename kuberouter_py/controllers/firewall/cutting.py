@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from kuberouter_py.controllers.firewall.chains import CUT_FLOWS
 from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, verdict
 from kuberouter_py.controllers.firewall.world import World
+from kuberouter_py.model.cluster import Namespace, ObjectKey
 from kuberouter_py.model.kernel import Flow, SetEntry, SetMember, family_of
 from kuberouter_py.model.names import firewall_set
 
@@ -40,6 +41,15 @@ def forbidden(flow: Flow, cluster: Cluster, world: World, own: Collection[bytes]
         and world.is_local(pod)
         for side in (found.egress, found.ingress)
     )
+
+
+def cluster_of(flows: Iterable[Flow], world: World) -> Cluster:
+    """As much of what there is as a verdict on these flows looks at: their ends, the policies and labels there."""
+    ends = {address for flow in flows for address in (flow.source, flow.answers)}
+    pods = {pod.key: pod for address in ends if (pod := world.holder(address)) is not None}
+    names = {key.namespace for key in pods}
+    namespaces = [Namespace(ObjectKey("", name), world.namespaces[name]) for name in names & world.namespaces.keys()]
+    return Cluster((policy for name in names for policy in world.policies(name)), pods.values(), namespaces)
 
 
 def cut_member(flow: Flow) -> SetMember:

@@ -148,8 +148,10 @@ class World:
     def policy(self, key: ObjectKey) -> NetworkPolicy | None:
         return self._policies.get(key.namespace, {}).get(key)
 
-    def policies(self) -> Iterator[NetworkPolicy]:
-        return (policy for held in self._policies.values() for policy in held.values())
+    def policies(self, namespace: str | None = None) -> Iterator[NetworkPolicy]:
+        """Of one namespace, or all."""
+        groups = self._policies.values() if namespace is None else (self._policies.get(namespace, {}),)
+        return (policy for held in groups for policy in held.values())
 
     def selecting(self, pod: Pod) -> list[NetworkPolicy]:
         """The policies that select it, in the order of their names (P1.02, P1.03)."""

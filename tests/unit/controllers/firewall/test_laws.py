@@ -12,10 +12,11 @@ from itertools import product
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kuberouter_py.controllers.firewall.cutting import cluster_of, forbidden
 from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, verdict
 from kuberouter_py.controllers.firewall.rung import Rung
 from kuberouter_py.model.cluster import Pod
-from kuberouter_py.model.kernel import Protocol
+from kuberouter_py.model.kernel import Flow, Protocol
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
 from tests.fakes.packets import Packet, passes
@@ -174,3 +175,15 @@ def fresh(objects: Iterable[HEARD]) -> FakeFirewall:
 
 def vars_of(agent: FakeFirewall) -> tuple[object, object, object]:
     return agent.kernel.sets, agent.kernel.members, agent.kernel.chains
+
+
+@QUICK
+@given(CLUSTERS)
+def test_a_flow_is_judged_by_what_there_is_at_its_ends(objects: Sequence[HEARD]) -> None:
+    agent = heard(objects)
+    assert agent.start()
+    world = agent.controller._decisions.world
+    everything = Cluster(agent.cache.policies(), agent.cache.pods_in_full(), agent.cache.namespaces())
+    for source, destination, protocol, port, *_ in FEW:
+        flow = Flow(protocol, source, 40000, destination, port, destination, port)
+        assert forbidden(flow, cluster_of([flow], world), world, ()) == forbidden(flow, everything, world, ())
