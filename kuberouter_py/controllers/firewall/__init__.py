@@ -10,7 +10,6 @@ decisions.py      what the stages claim
   chains.py         the fixed chains that lead a packet to the guards of its pods; view.py what of the node they need
 explain/          what becomes of a connection, and why; its own map stands there
 judge.py          whether an attempt is allowed, by the rules of NetworkPolicy; compiled from nothing, to compare with
-  saying.py         the same in words
 cutting.py        flows that were allowed once and are not any more; judge.py says which
 notes.py          what is not as its owner asked; status.py what there is to report
 rung.py           the keys
