@@ -75,8 +75,7 @@ class Explaining:
                     f"this is what {self._node} does with what comes to it from {address_text(origin.addresses[0])}"
                 )
         if self._is_for_policies(target):
-            asked = list(self._straight(origin, target))
-            return self._of_policies(origin, asked, actual, remarks)
+            return self._of_policies(origin, target, actual, remarks)
         paths = self._paths(origin, target, actual)
         asked = [*dict.fromkeys(one for path in paths for one in self._through(path, remarks))]
         told = self._policies.tell(asked, actual=actual)
@@ -116,9 +115,12 @@ class Explaining:
             return hop.source if hop else b""
         return next((each for each in origin.addresses if family_of(each) == family_of(address)), b"")
 
-    def _of_policies(self, origin: Origin, asked: Sequence[Asked], actual: bool, remarks: list[str]) -> object:
+    def _of_policies(self, origin: Origin, target: Target, actual: bool, remarks: list[str]) -> object:
+        asked = list(self._straight(origin, target))
         told = self._policies.tell(asked, actual=actual)
         if told["enforced"]:
+            names = origin.name if origin.kind == POD else "", str(target.pod or "")
+            remarks += dict.fromkeys(_others(told["connections"], *names))
             first = told["connections"][0]
             outcome, verdict = _word(first["allowed"]), first["verdict"]
         else:
@@ -196,6 +198,14 @@ def _port(pod: Pod, target: Target) -> int:
         there = ", ".join(sorted(named)) or "none by name"
         raise Unanswerable(f"Pod {pod.key} has no port {target.port}/{protocol_text(target.protocol)}; it has {there}")
     return named[target.port]
+
+
+def _others(connections: Sequence[Mapping[str, Any]], sender: str, receiver: str) -> Iterator[str]:
+    """Of Pods by name: an address that is not theirs to policies is the node's, or another Pod has it now."""
+    for connection in connections:
+        for name, end in ((sender, connection["source"]), (receiver, connection["destination"])):
+            if name and end["pod"] != name:
+                yield f"{end['address']} is not {name}'s own: to policies it is {end['pod'] or 'no Pod'}"
 
 
 def _combined(told: dict[str, Any], policies: dict[str, Any]) -> dict[str, Any]:

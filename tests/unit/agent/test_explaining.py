@@ -175,6 +175,17 @@ def test_what_policies_say_of_pods(sender: str, target: str, verdict: str) -> No
     assert explanation_text(document).splitlines()[0] == document["verdict"]
 
 
+def test_whose_address_it_is_to_policies() -> None:
+    ended = pod("x/ended", "10.244.1.2", phase="Succeeded")
+    _, explaining = walled(ended, DENY_HERE)
+    assert told(explaining, "pod/x/client", "pod/x/ended:80")["remarks"] == [
+        "10.244.1.2 is not x/ended's own: to policies it is x/here"
+    ]
+    assert told(explaining, "pod/x/host", "pod/x/there:80")["remarks"] == [
+        "192.168.0.1 is not x/host's own: to policies it is no Pod"
+    ]
+
+
 def test_every_family_that_both_ends_have_is_asked_about() -> None:
     other = pod("x/other", "10.244.1.5", "fd00:10:244:1::5")
     connections = told(walled(other)[1], "pod/x/client", "pod/x/other:80")["policies"]["connections"]
