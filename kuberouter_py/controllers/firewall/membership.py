@@ -38,6 +38,7 @@ class Membership:
         self._pods_in: Counter[str] = Counter()  # each of them as often as a pod is in it; none is there with 0
         self.version = 0  # another one when names() may be
         self._roles: dict[ObjectKey, frozenset[Place]] = {}  # fixed sets, by role and family
+        self._had: dict[ObjectKey, tuple[bytes, ...]] = {}  # addresses, of those that are in any of either
         self._unsettled: set[ObjectKey] = set()
         self._found: dict[bytes, dict[Place, str]] = {}  # what an earlier process left, by address
 
@@ -69,11 +70,12 @@ class Membership:
         """The guards' sets that it is to be in; stay: those that it is in as well."""
         before = self._places(pod)
         now = self._targets(pod, standing)
-        for address in self._world.addresses(pod):
+        for address, has in self._addresses(pod, stay=stay):
             family = family_of(address)
             for direction in DIRECTIONS:
                 place = direction, family
-                for name in dict.fromkeys((now.get(place), before.get(place) if stay else None)):
+                names = now.get(place) if has else None, before.get(place) if stay else None
+                for name in dict.fromkeys(names):
                     if name is not None and family in standing:
                         yield SetMember(firewall_set(name, family), SetEntry(address))
 
@@ -84,10 +86,17 @@ class Membership:
         now, before = self._fixed_sets(pod, standing, families), self._roles.get(pod, frozenset())
         if stay:
             now = {place for place in now if place[0] != fixed.KNOWN} | before
-        for address in self._world.addresses(pod):
-            for role, family in now:
+        for address, has in self._addresses(pod, stay=stay):
+            for role, family in now if has else before:
                 if family == family_of(address):
                     yield SetMember(firewall_set(role, family), SetEntry(address))
+
+    def _addresses(self, pod: ObjectKey, *, stay: bool) -> Iterator[tuple[bytes, bool]]:
+        """And whether it has it. stay: also those that it had; one that is gone leaves the sets of peers first."""
+        addresses = self._world.addresses(pod)
+        yield from ((address, True) for address in addresses)
+        if stay:
+            yield from ((address, False) for address in self._had.get(pod, ()) if address not in addresses)
 
     def _fixed_sets(self, pod: ObjectKey, standing: Standing, families: Collection[int]) -> set[Place]:
         """By role and family."""
@@ -122,6 +131,10 @@ class Membership:
                 else:
                     notes.append(Note(POD, pod, NOT_UP_TO_DATE, f"{where}: as before, its new rules cannot be written"))
         self._put(pod, now)
+        if roles or now:
+            self._had[pod] = self._world.addresses(pod)
+        else:
+            self._had.pop(pod, None)
         return tuple(notes)
 
     def _put(self, pod: ObjectKey, now: dict[Place, str]) -> None:

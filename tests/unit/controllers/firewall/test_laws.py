@@ -20,6 +20,7 @@ from kuberouter_py.model.kernel import Flow, Protocol
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
 from tests.fakes.packets import Packet, passes
+from tests.fakes.policies import namespace, pod, policy
 from tests.fakes.worlds import CHANGES, CLUSTERS, OUTSIDE, PODS, PORTS, Change
 
 N1 = node("192.168.0.1", pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
@@ -122,6 +123,19 @@ def test_nothing_opens_or_closes_on_the_way(objects: list[HEARD], changes: list[
         with watched(agent) as on_the_way:
             assert make(agent, change)
         assert astray(before, on_the_way, seen(agent, FEW)) == []
+
+
+def test_a_pod_that_goes_is_no_peer_any_more_before_it_is_not_isolated_any_more() -> None:
+    """Nobody reached it, for it was isolated, and nobody does, for it is nobody's peer."""
+    to_pods = policy("x/p1", {"podSelector": {}, "egress": [{"to": [{"podSelector": {}}]}]})
+    goes, stays = pod("x/a", "10.244.1.2", labels={}), pod("x/b", "10.244.1.3", labels={})
+    agent = heard([namespace("x"), goes, stays, to_pods])
+    assert agent.start()
+    before = seen(agent, FEW)
+    with watched(agent) as on_the_way:
+        assert make(agent, Change(None, (Pod, goes.key)))
+    assert on_the_way
+    assert astray(before, on_the_way, seen(agent, FEW)) == []
 
 
 @QUICK
