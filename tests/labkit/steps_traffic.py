@@ -163,6 +163,7 @@ def matrix(play: Play, args: Args) -> str:
     pods, expected = args["pods"], args["expect"]
     urls = {pod: pod_urls(play, pod, args) for pod in pods}
     last: dict[tuple[str, str], str] = {}
+    told: dict[tuple[str, str], str] = {}
 
     def look(signs: str) -> str | None:
         cells = [cell for cell, sign in expected.items() if sign in signs]
@@ -171,11 +172,17 @@ def matrix(play: Play, args: Args) -> str:
                 [(f"pod/{source}", url) for source, target in cells for url in urls[target]], timeout=SILENT_TIMEOUT
             )
         )
-        last.update({cell: table.judge([next(tries) for _ in urls[cell[1]]]) for cell in cells})
+        for cell in cells:
+            answers = [next(tries) for _ in urls[cell[1]]]
+            last[cell] = table.judge(answers)
+            told[cell] = ", ".join(
+                f"{url} {seen([answer])}" for url, answer in zip(urls[cell[1]], answers, strict=True)
+            )
         wrong = table.wrong(expected, {cell: last.get(cell, "") for cell in expected})
         if not wrong:
             return None
         lines = table.beside(pods, expected, last)
+        lines += [f"{cell[0]} to {cell[1]}: {told[cell]}" for cell in wrong if last.get(cell) == table.MIXED]
         return f"{len(wrong)} of {len(expected)} cells differ\n" + "\n".join(f"      {line}" for line in lines)
 
     until(play, lambda: look(table.OPEN + table.CLOSED), args["within"])

@@ -365,6 +365,8 @@ def test_matrix_shows_what_was_seen_beside_what_was_expected() -> None:
         "      seen        expected",
         "      x/a  - [?]  - X",
         "      x/b [?] -   . -",
+        "      x/a to x/b: tcp://10.244.1.2:80 open [web-1], udp://10.244.1.2:80 silent",
+        "      x/b to x/a: tcp://10.244.1.1:80 open [web-1], udp://10.244.1.1:80 silent",
     ]
 
 
