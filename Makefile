@@ -1,7 +1,7 @@
 # Every target is one line into scripts/; each does the set-up it needs, and a second run does none.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check test unit scenarios api kernel lab rolling-updates demo bench bench-peers test-qemu-demo control-plane clean
+.PHONY: help setup check test unit scenarios api kernel lab rolling-updates policy-campaign policy-moments demo bench bench-peers test-qemu-demo control-plane clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,12 @@ rolling-updates: setup ## ten pods replaced under load, per scheduler, with drai
 
 demo: setup ## three nodes, real traffic through IPVS, on one screen
 	@scripts/demo
+
+policy-campaign: setup ## random worlds of NetworkPolicy, packets against the judge (EXAMPLES=1000 SEED=7)
+	@scripts/policy-campaign matrix
+
+policy-moments: setup ## connections all the time while policies change and the agent dies (EXAMPLES=1000 SEED=7)
+	@scripts/policy-campaign moments
 
 bench: setup ## how fast and how big, in the lab kernel
 	@scripts/bench

@@ -19,7 +19,7 @@ from kuberouter_py.model.cluster import Namespace, Node, ObjectKey, Pod
 from kuberouter_py.model.kernel import Chain, Flow, IpSet, LinkState, Rules, SetMember, family_of
 from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.model.report import Note, SyncReport
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+from kuberouter_py.ports import Actual, EdgeError, Plan, Refused, Table
 from kuberouter_py.watchers.cache import Cache, kind_of
 from tests.fakes.objects import BRIDGE, ETH0, LOOPBACK, NODE_NAME
 
@@ -44,7 +44,7 @@ class FilterKernel:
         self.lacks: Sequence[str] = ()  # match modules
         self.no_flows = ""  # what every question about them is refused with
 
-    def tables(self) -> list[FilterTable]:
+    def tables(self) -> Sequence[Table[Any, Any]]:
         return [FilterTable(self, name) for name in ("sysctls", "ipsets", "set members", "iptables")]
 
     def content(self, table: str) -> dict[Any, Any]:

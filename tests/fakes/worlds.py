@@ -1,7 +1,7 @@
 """Small random clusters for laws about policies: namespaces, pods with addresses of both families, policies, changes.
 
-Few labels, ports and addresses, so that selectors hit and rules overlap. Everything is a hypothesis strategy: a failure
-is shrunk to the smallest world that shows it.
+Few labels, ports and addresses, so that selectors hit and rules overlap; and most of what is drawn selects somebody.
+Everything is a hypothesis strategy: a failure is shrunk to the smallest world that shows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,18 @@ def selector(of: Mapping[str, tuple[str, ...]]) -> st.SearchStrategy[dict[str, A
     )
 
 
-_PODS_OF, _NAMESPACES_OF = selector(_LABELS), selector(_TEAMS)
+def likely(of: Mapping[str, tuple[str, ...]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Everybody, who has one label, who has it not, or whatever a selector may say."""
+    pairs = st.sampled_from([(key, value) for key, values in of.items() for value in values])
+    return st.one_of(
+        st.just({}),
+        pairs.map(lambda pair: {"matchLabels": dict([pair])}),
+        pairs.map(lambda pair: {"matchExpressions": [{"key": pair[0], "operator": "NotIn", "values": [pair[1]]}]}),
+        selector(of),
+    )
+
+
+_PODS_OF, _NAMESPACES_OF = likely(_LABELS), likely(_TEAMS)
 _BLOCKS = st.sampled_from(
     [
         {"cidr": "10.0.0.0/8", "except": ["10.244.1.0/24"]},
@@ -61,6 +72,9 @@ _BLOCKS = st.sampled_from(
         {"cidr": "::/0", "except": ["fd00:10:244:1::/64"]},
         {"cidr": "fd00:10:244:1::/64"},
         {"cidr": "203.0.113.9/24"},
+        {"cidr": "10.244.0.0/16", "except": ["10.244.1.4/32", "10.244.2.0/31"]},
+        {"cidr": "2001:db8::/32", "except": ["2001:db8:e::/47"]},
+        {"cidr": "fd00:10:244::/47", "except": ["fd00:10:244:1::2/127", "fd00:10:244:1::4/128"]},
     ]
 )
 _PEERS = st.one_of(
@@ -73,27 +87,35 @@ _PROTOCOL = st.sampled_from(PROTOCOLS)
 _POLICY_PORTS = st.one_of(
     st.builds(lambda protocol: {"protocol": protocol}, _PROTOCOL),
     st.builds(lambda protocol, port: {"protocol": protocol, "port": port}, _PROTOCOL, st.sampled_from(PORTS)),
-    st.just({"port": 80, "endPort": 100}),
-    st.builds(lambda name, protocol: {"protocol": protocol, "port": name}, st.sampled_from(["web", "gone"]), _PROTOCOL),
+    st.builds(lambda protocol, port: {"protocol": protocol, "port": port}, _PROTOCOL, st.sampled_from(PORTS)),
+    st.builds(
+        lambda protocol, ends: {"protocol": protocol, "port": ends[0], "endPort": ends[1]},
+        _PROTOCOL,
+        st.sampled_from([(80, 81), (81, 100), (1, 80), (81, 8080), (81, 81)]),
+    ),
+    st.just({"port": 81}),
+    st.builds(
+        lambda name, protocol: {"protocol": protocol, "port": name}, st.sampled_from(["web", "web", "gone"]), _PROTOCOL
+    ),
 )
 
 
 def _rules(side: str) -> st.SearchStrategy[list[dict[str, Any]]]:
-    one = st.fixed_dictionaries(
-        {}, optional={side: st.lists(_PEERS, max_size=2), "ports": st.lists(_POLICY_PORTS, max_size=2)}
-    )
-    return st.lists(one, max_size=2)
+    peers, ports = st.lists(_PEERS, max_size=3), st.lists(_POLICY_PORTS, max_size=3)
+    with_peers = st.fixed_dictionaries({side: peers}, optional={"ports": ports})
+    with_ports = st.fixed_dictionaries({"ports": ports}, optional={side: peers})
+    return st.lists(with_peers | with_ports, max_size=3)
 
 
-_SPECS = st.fixed_dictionaries(
-    {"podSelector": _PODS_OF},
-    optional={
-        "policyTypes": st.sampled_from([["Ingress"], ["Egress"], ["Ingress", "Egress"]]),
-        "ingress": _rules("from"),
-        "egress": _rules("to"),
-    },
+_SPECS = st.one_of(
+    st.fixed_dictionaries({"podSelector": _PODS_OF, "ingress": _rules("from")}),
+    st.fixed_dictionaries({"podSelector": _PODS_OF, "ingress": _rules("from"), "egress": _rules("to")}),
+    st.fixed_dictionaries(
+        {"podSelector": _PODS_OF, "policyTypes": st.sampled_from([["Ingress"], ["Egress"], ["Ingress", "Egress"]])},
+        optional={"ingress": _rules("from"), "egress": _rules("to")},
+    ),
 )
-POLICY_NAMES = tuple(f"{where}/p{number}" for where in NAMESPACES for number in (1, 2))
+POLICY_NAMES = tuple(f"{where}/p{number}" for where in NAMESPACES for number in (1, 2, 3))
 POLICIES = st.builds(policy, st.sampled_from(POLICY_NAMES), _SPECS)
 
 _CONTAINER_PORTS = st.sampled_from(
@@ -101,7 +123,7 @@ _CONTAINER_PORTS = st.sampled_from(
         (),
         (("web", Protocol.TCP, 80),),
         (("web", Protocol.TCP, 8080), ("web", Protocol.UDP, 81)),
-        (("web", Protocol.SCTP, 80),),
+        (("web", Protocol.SCTP, 80), ("web", Protocol.TCP, 81)),
     ]
 )
 
@@ -124,8 +146,8 @@ ANY_NAMESPACE = st.builds(lambda name, of: namespace(name, **of), st.sampled_fro
 CLUSTERS = st.builds(
     lambda namespaces, pods, policies: [*namespaces, *pods, *policies],
     st.tuples(*(st.builds(lambda of, name=name: namespace(name, **of), labels(_TEAMS)) for name in NAMESPACES)),
-    st.lists(ANY_POD, min_size=3, max_size=6, unique_by=lambda pod: pod.key),
-    st.lists(POLICIES, max_size=4, unique_by=lambda policy: policy.key),
+    st.lists(ANY_POD, min_size=4, max_size=len(PODS), unique_by=lambda pod: pod.key),
+    st.lists(POLICIES, min_size=1, max_size=7, unique_by=lambda policy: policy.key),
 )
 
 
@@ -137,9 +159,9 @@ class Change(NamedTuple):
 
 
 CHANGES = st.one_of(
-    st.builds(Change, POLICIES),
-    st.builds(Change, ANY_POD),
-    st.builds(Change, ANY_NAMESPACE),
+    POLICIES.map(Change),
+    ANY_POD.map(Change),
+    ANY_NAMESPACE.map(Change),
     st.builds(lambda name: Change(None, (NetworkPolicy, ObjectKey(*name.split("/")))), st.sampled_from(POLICY_NAMES)),
     st.builds(lambda name: Change(None, (Pod, ObjectKey(*name.split("/")))), st.sampled_from(sorted(PODS))),
 )

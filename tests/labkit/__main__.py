@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         if options.action == "exec":
-            return execute(options.command[options.command[:1] == ["--"] :])
+            return execute(options.command[options.command[:1] == ["--"] :], options.timeout)
         return play(options.files, machine=options.json, keep=options.keep, only_check=options.action == "check")
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -48,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
         action.set_defaults(keep=False)
     run.add_argument("--keep", action="store_true", help="a shell in the lab after a file's last step or its failure")
     execute = actions.add_parser("exec", help="run one command in the lab kernel: exec -- COMMAND...")
+    execute.add_argument("--timeout", type=float, default=boot.Job.timeout, help="in seconds (default %(default)g)")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     return parser
 
 
-def execute(command: Sequence[str]) -> int:
+def execute(command: Sequence[str], timeout: float) -> int:
     if not command:
         print("usage: lab exec -- COMMAND...", file=sys.stderr)
         return NOT_UNDERSTOOD
@@ -60,7 +61,7 @@ def execute(command: Sequence[str]) -> int:
     build.mkdir(exist_ok=True)
     own_network.enter()
     with tempfile.TemporaryDirectory(prefix="kuberouter-lab-") as workdir:
-        job = boot.Job(command, workdir=Path(workdir), writable=[build], tap=True)
+        job = boot.Job(command, workdir=Path(workdir), writable=[build], tap=True, timeout=timeout)
         return boot.choose().run(job)
 
 
