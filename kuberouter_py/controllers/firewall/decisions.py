@@ -78,6 +78,7 @@ class Decisions:
         namespaces = (Rung(NAMESPACE, each.key) for each in cluster.namespaces())
         policies = (Rung(POLICY, each.key) for each in cluster.policies())
         self.take([*namespaces, *policies, *(Rung(POD, each.key) for each in cluster.pods_in_full())])
+        self._population.begin()
 
     def take(self, rung: Iterable[Rung]) -> None:
         """Namespaces and policies before pods: a pod is asked about once."""
@@ -279,7 +280,7 @@ class Decisions:
     def _speaks_of(self, guard: Guard, needs: frozenset[Need], dirty: Dirty) -> None:
         come, gone = self.peers.use(guard, needs)
         for each in come:  # at once; of others it is in or not, a pod is moved when it is in its guards
-            self._want(self._population.fill(each, self.peers.in_set(each.need), self.view.families), (), dirty)
+            self._want(self._population.fill(each, self.view.families), (), dirty)
         for each in gone:
             self._population.look_at_in(self.peers.in_set(each.need), each)
         shares = {("set", each.need): Share((), {}) for each in gone}

@@ -135,6 +135,12 @@ class Peers:
             return set()
         return {key for key in self._candidates(need) if need.pods.selects(world.pods[key].labels)}
 
+    def all_members(self, peers: PeerSet, families: Collection[int]) -> Iterator[tuple[ObjectKey, SetMember]]:
+        """Of this set, and whose they are."""
+        for key in self.in_set(peers.need):
+            for member in self._members(self._world.pods[key], (peers,), families):
+                yield key, member
+
     def _candidates(self, need: PodsOf) -> Iterator[ObjectKey]:
         world, label = self._world, _lead(need.pods)
         if need.namespaces is None:

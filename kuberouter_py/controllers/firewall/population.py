@@ -28,14 +28,17 @@ class Population:
         for pod in pods:
             self._anew_in.setdefault(pod, set()).add(peers)
 
-    def fill(self, peers: PeerSet, pods: Iterable[ObjectKey], families: Collection[int]) -> list[SetMember]:
+    def fill(self, peers: PeerSet, families: Collection[int]) -> list[SetMember]:
         """A set that is new: what comes, now, whatever else of these pods is still to be settled."""
         come: list[SetMember] = []
-        for pod in pods:
-            members = tuple(self._peers.members_of(pod, (peers,), families))
-            self._members[pod] = self._members.get(pod, ()) + members
-            come += members
+        for pod, member in self._peers.all_members(peers, families):
+            self._members[pod] = (*self._members.get(pod, ()), member)
+            come.append(member)
         return come
+
+    def begin(self) -> None:
+        """Every pod is known, and no set yet: each will be filled, and nobody has to be looked at."""
+        self._anew, self._anew_in = set(), {}
 
     def settle(self, families: Collection[int]) -> tuple[list[SetMember], list[SetMember]]:
         """What comes and what goes. A member that goes from one pod to another is in both."""
