@@ -109,20 +109,14 @@ class Cluster:
         for policy in sorted(policies, key=lambda policy: policy.key):
             self._policies.setdefault(policy.key.namespace, []).append(policy)
         self._pods: dict[bytes, Pod] = {}
-        self._bystanders: dict[bytes, list[Pod]] = {}
-        for pod in sorted(pods, key=_later):
+        for pod in sorted(filter(is_party, pods), key=_later):
             for address in pod.ips:  # P4.07
-                if not is_party(pod) or self._pods.setdefault(address, pod) is not pod:
-                    self._bystanders.setdefault(address, []).append(pod)
+                self._pods.setdefault(address, pod)
         self._selecting: dict[ObjectKey, Sequence[NetworkPolicy]] = {}
 
     def end(self, address: bytes) -> End:
         pod = self._pods.get(address)
         return End(address, pod, self._namespaces.get(pod.key.namespace) if pod else None)
-
-    def bystanders(self, address: bytes) -> Sequence[Pod]:
-        """Pods that show this address and do not have it: no parties, or not the ones that it belongs to now."""
-        return self._bystanders.get(address, ())
 
     def isolating(self, pod: Pod, direction: Direction) -> Sequence[NetworkPolicy]:
         """P1.03, P1.04: of its own namespace, by its labels, and only those that speak of the direction."""
