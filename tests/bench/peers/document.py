@@ -30,8 +30,8 @@ MEASURES: Final = {
     "restart_seconds": "restart over a full table → a change seen, s",
     "peak_mb": "peak memory, MB",
     "first_packet_p50_ms": "first packet through a VIP, p50, ms",
-    "first_packet_p10_ms": "the same, undisturbed (p10), ms",
-    "request_p10_ms": "connection with one request, undisturbed (p10), ms",
+    "first_packet_p10_ms": "the same, less disturbed (p10), ms",
+    "request_p10_ms": "connection with one request, less disturbed (p10), ms",
     "requests_per_second": "requests through a VIP, 1/s (more is better)",
 }
 # Beside the table, without a ratio: they explain it.
@@ -68,11 +68,16 @@ def _ratio(measure: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> 
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    return "\n\n".join(_table(point) for point in results["points"])
+    return "\n\n".join(_table(point) for point in sorted(results["points"], key=_size))
+
+
+def _size(point: Mapping[str, Any]) -> int:
+    return int(point["services"] * point["endpoints"])
 
 
 def _table(point: Mapping[str, Any]) -> str:
-    peers = {name: figures for name, figures in point["peers"].items() if "left_out" not in figures}
+    held = point["peers"]  # in the order in which they were measured
+    peers = {name: held[name] for name in TITLES if name in held and "left_out" not in held[name]}
     rows = [
         [f"{point['services']:,} × {point['endpoints']}", *(TITLES[name] for name in peers)],
         ["---"] * (1 + len(peers)),

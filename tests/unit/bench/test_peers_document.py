@@ -33,7 +33,8 @@ def test_what_costs_less_than_can_be_counted_is_no_division_by_zero() -> None:
 
 
 def test_the_table_says_what_was_not_had_and_why() -> None:
-    text = tables({"points": [POINT]})
+    backwards = {**POINT, "peers": dict(reversed(POINT["peers"].items()))}
+    text = tables({"points": [backwards]})
     assert "| 10,000 × 10 | kuberouter_py | kube-proxy ipvs |" in text
     assert "| the same, p99, ms | 5 | > 600,000 |" in text
     assert "kube-router was left out: KUBE_ROUTER names no program." in text
