@@ -354,6 +354,7 @@ class FirewallController:
         duration = self._clocks.monotonic() - started
         messages = self._messages()
         standing = self._reconciler.standing()  # what a later stage has mended was no failure
+        self._decisions.note_bridges({key: why for (table, key), why in standing.items() if table == SYSCTLS and key})
         outcome.refused = {where: refused for where, refused in outcome.refused.items() if where in standing}
         report = SyncReport(
             controller=self.name,

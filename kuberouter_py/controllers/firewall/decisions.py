@@ -22,7 +22,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall import chains as fixed
 from kuberouter_py.controllers.firewall.guards import Guard, Guards, guards_of, policies_of
 from kuberouter_py.controllers.firewall.membership import Membership
-from kuberouter_py.controllers.firewall.notes import Notes, policy_notes
+from kuberouter_py.controllers.firewall.notes import Notes, bridge_notes, policy_notes
 from kuberouter_py.controllers.firewall.peers import Peers, PeerSet
 from kuberouter_py.controllers.firewall.population import Population
 from kuberouter_py.controllers.firewall.rules import EGRESS, allowed
@@ -35,7 +35,7 @@ from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, SetMember
 from kuberouter_py.model.policies import IpBlock
-from kuberouter_py.ports import PoliciesOfCluster
+from kuberouter_py.ports import PoliciesOfCluster, Refused
 
 Dirty = dict[str, set[Any]]
 
@@ -45,6 +45,7 @@ class Decisions:
 
     def __init__(self, config: Config, node_name: str, cluster: PoliciesOfCluster, reconciler: Reconciler) -> None:
         self._config = config
+        self._node_name = node_name
         self._cluster = cluster
         self._reconciler = reconciler
         self.view = View()
@@ -211,6 +212,12 @@ class Decisions:
             self._speaks_of(guard, self._written_for[guard], dirty)
             self._outgrown.discard(guard)
         self.move((), dirty)
+
+    def note_bridges(self, refused: Mapping[str, Refused]) -> None:
+        """refused: the sysctls that could not be set."""
+        reasons = [f"{key}: {refused[key].reason}" for key in BRIDGE_NF.values() if key in refused]
+        isolated = sorted(pod.key for pod in self.world.local() if self.guards.wanted(pod.key)) if reasons else []
+        self.notes.about("Node", None, bridge_notes(self._node_name, isolated, reasons))
 
     # -- flows that were allowed once ------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.policies import NetworkPolicy
@@ -12,6 +12,7 @@ UNSUPPORTED, CLOSED, NOT_UP_TO_DATE, NOT_ENFORCED = (
     "UnsupportedPart", "PodClosed", "PolicyNotYetWritten", "PolicyNotEnforced",
 )  # fmt: skip
 
+NAMED = 10  # pods in one note
 _Subject = tuple[str, ObjectKey | None]
 
 
@@ -23,6 +24,18 @@ def policy_notes(policy: NetworkPolicy | None) -> tuple[Note, ...]:
         Note("NetworkPolicy", policy.key, UNSUPPORTED, f"{part}; it matches nothing", event=True)
         for part in policy.unusable
     )
+
+
+def bridge_notes(node: str, pods: Sequence[ObjectKey], reasons: Sequence[str]) -> tuple[Note, ...]:
+    """Between pods of one bridge nothing comes to iptables where the sysctls for that cannot be set (P4.09).
+
+    node: its name. pods: those that are isolated. reasons: which sysctl, and why not.
+    """
+    if not pods or not reasons:
+        return ()
+    named = ", ".join(map(str, pods[:NAMED])) + (f" and {len(pods) - NAMED} more" if len(pods) > NAMED else "")
+    message = f"not enforced between pods of one bridge: {'; '.join(reasons)}. It concerns {named}"
+    return (Note("Node", ObjectKey("", node), NOT_ENFORCED, message, event=True),)
 
 
 class Notes:

@@ -241,3 +241,16 @@ def test_a_kernel_that_cannot_compare_addresses_lacks_only_that(kinds: list[str]
     assert agent.start()
     assert reaches(agent, "10.244.1.2", "10.244.1.2", hook="OUTPUT") == (not kinds)
     assert not reaches(agent, "10.244.1.2", "10.244.1.3")
+
+
+def test_pods_of_one_bridge_that_cannot_be_kept_apart_are_named() -> None:
+    agent = FakeFirewall(N1, X, A, B, DENY)
+    agent.kernel.refuse["sysctls", "net/bridge/bridge-nf-call-iptables"] = Refused("Permission denied", missing=True)
+    agent.start()
+    (note,) = agent.notes()
+    assert (note.kind, note.owner, note.reason) == ("Node", N1.key, "PolicyNotEnforced")
+    assert "net/bridge/bridge-nf-call-iptables: Permission denied. It concerns x/a, x/b" in note.message
+    assert agent.news == [note]
+    agent.kernel.refuse.clear()
+    assert agent.controller.retry()
+    assert agent.notes() == []
