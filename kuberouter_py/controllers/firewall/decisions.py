@@ -186,8 +186,10 @@ class Decisions:
     def leave(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
         standing = self.standing.led_to(self.view.families)
         self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
+        written = {guard: self.standing.as_wanted(guard, tuple(standing)) for guard in self.guards.of(pods)}
         for pod in pods:
-            self.notes.about(POD, pod, self.membership.settled(pod, standing, self.view.families))
+            notes = self.membership.settled(pod, standing, self.view.families, written.__getitem__)
+            self.notes.about(POD, pod, notes)
 
     def has_to_tidy(self) -> bool:
         return self._tidy

@@ -6,7 +6,7 @@ policy changes, and not when a pod does.
 
 from __future__ import annotations
 
-from collections.abc import KeysView, Sequence
+from collections.abc import Iterable, KeysView, Sequence
 
 from kuberouter_py.controllers.firewall.rules import DIRECTIONS, EGRESS, rules_of
 from kuberouter_py.controllers.firewall.world import World
@@ -101,6 +101,10 @@ class Guards:
 
     def wanted(self, pod: ObjectKey) -> dict[str, Guard]:
         return self._wanted.get(pod, {})
+
+    def of(self, pods: Iterable[ObjectKey]) -> set[Guard]:
+        """Every guard that one of them wants."""
+        return {guard for pod in pods for guard in self.wanted(pod).values()}
 
     def pods(self, guard: Guard) -> set[ObjectKey]:
         return self._pods.get(guard, set())

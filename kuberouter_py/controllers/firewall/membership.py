@@ -7,11 +7,11 @@ none, it is closed, which needs a set's member and no rule.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.guards import Guards, guard_chain
+from kuberouter_py.controllers.firewall.guards import Guard, Guards, guard_chain
 from kuberouter_py.controllers.firewall.notes import CLOSED, NOT_UP_TO_DATE
 from kuberouter_py.controllers.firewall.rules import DIRECTIONS, EGRESS, INGRESS
 from kuberouter_py.controllers.firewall.rung import POD
@@ -108,8 +108,10 @@ class Membership:
             found |= {(fixed.KNOWN, family) for family in families}
         return found
 
-    def settled(self, pod: ObjectKey, standing: Standing, families: Collection[int]) -> tuple[Note, ...]:
-        """It is in its guards now. What is to be said of it."""
+    def settled(
+        self, pod: ObjectKey, standing: Standing, families: Collection[int], written: Callable[[Guard], bool]
+    ) -> tuple[Note, ...]:
+        """It is in its guards now. What is to be said of it. written: whether a guard says what it is to say."""
         if roles := self._fixed_sets(pod, standing, families):
             self._roles[pod] = frozenset(roles)
         else:
@@ -120,7 +122,7 @@ class Membership:
             family = family_of(address)
             for direction, guard in wanted.items():
                 name = now.get((direction, family))
-                if name == guard.name:
+                if name == guard.name and written(guard):
                     continue
                 self._unsettled.add(pod)
                 if family not in standing:  # nothing of this family can be written: said of the tables

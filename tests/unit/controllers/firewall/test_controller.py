@@ -194,12 +194,17 @@ def test_a_pod_stays_under_its_last_good_rules_while_new_ones_cannot_be_written(
     agent.kernel.refuse[CHAINS, chain] = Refused("no")
     assert not agent.tell(policy("x/from-blue", "{podSelector: {}, ingress: [{from: [{podSelector: {}}]}]}"))
     assert reaches(agent, "10.244.2.4", "10.244.1.2"), "as before"
+    assert {(note.owner, note.reason) for note in agent.notes()} == {
+        (A.key, "PolicyNotYetWritten"),
+        (B.key, "PolicyNotYetWritten"),
+    }
     assert agent.tell(pod("y/c2", "10.244.2.5", node="n2"))
     assert reaches(agent, "10.244.2.5", "10.244.1.2"), "and the sets of the earlier rules are kept up"
     agent.kernel.refuse.clear()
     assert agent.controller.retry() and agent.settle()
     assert not reaches(agent, "10.244.2.4", "10.244.1.2")
     assert reaches(agent, "10.244.1.3", "10.244.1.2")
+    assert agent.notes() == []
 
 
 def test_a_new_process_keeps_earlier_rules_until_its_own_stand() -> None:
