@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from kuberouter_py.config import Config
 from tests.campaign.agent import Killed, RealKernel
 from tests.campaign.judging import Said, cells, judged
-from tests.campaign.matrix import CONFIGS, N1, make
+from tests.campaign.matrix import DEFAULT_DENY, N1, make
 from tests.campaign.network import Place
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
@@ -244,9 +244,9 @@ class Campaign:
             suppress_health_check=list(HealthCheck),
             phases=(Phase.generate,),
         )
-        @given(CLUSTERS, STEPS, CONFIGS)
-        def holds(objects: list[HEARD], steps: list[tuple[Change, How, int]], config: Config) -> None:
-            self.play(objects, steps, config)
+        @given(CLUSTERS, STEPS, DEFAULT_DENY)
+        def holds(objects: list[HEARD], steps: list[tuple[Change, How, int]], closed: bool) -> None:
+            self.play(objects, steps, Config(netpol_default_deny=closed))
 
         holds()
 

@@ -28,6 +28,7 @@ from tests.labkit.traffic.sockets import IP_RECVERR, IPV6_RECVERR, reset_on_clos
 ICMP: Final = "icmp"
 AT_ONCE: Final = 300
 _PAUSE: Final = 5  # milliseconds between looks at sockets that the kernel wakes nobody for
+_LOOKS: Final = 20
 _KINDS: Final = {
     "tcp": (socket.SOCK_STREAM, socket.IPPROTO_TCP),
     "udp": (socket.SOCK_DGRAM, socket.IPPROTO_UDP),
@@ -60,7 +61,7 @@ class Cell(NamedTuple):
 
 
 class _Asked:
-    """One attempt. closed by end()."""
+    """One attempt, and what is known of it."""
 
     def __init__(self, cell: Cell, opened: socket.socket, number: int) -> None:
         self.cell = cell
@@ -75,35 +76,40 @@ class Probes:
     def __init__(self, places: Mapping[str, Place], families: Collection[int] = (4, 6)) -> None:
         self._places = places
         self._families = families
-        self._listening: list[socket.socket] = []
-        self._datagrams: list[socket.socket] = []
+        self._servers: dict[int, socket.socket] = {}  # by descriptor
+        self._datagrams = select.epoll()
+        self._associations = select.epoll()
         self._numbers = itertools.count(1)
         self._ports = itertools.cycle(range(_FIRST_PORT, _LAST_PORT))
-        self.sent = 0
         for place in places.values():
             with _visiting(place):
                 self._serve(place)
 
     def close(self) -> None:
-        for opened in (*self._listening, *self._datagrams):
+        self._datagrams.close()
+        self._associations.close()
+        for opened in self._servers.values():
             opened.close()
 
     def _serve(self, place: Place) -> None:
-        """Nobody ever accepts: a client's reset takes its connection out of the queue again, of TCP while the server
-        waits for data.
-        """
+        """Nobody accepts TCP's connections: a reset takes them out of the queue while the server waits for data."""
         for protocol, family, port in itertools.product(PROTOCOLS, self._families, PORTS):
             kind, number = _KINDS[protocol]
-            opened = socket.socket(_FAMILIES[family], kind, number)
-            opened.setblocking(False)
+            opened = self._listen(protocol, socket.socket(_FAMILIES[family], kind, number))
             opened.bind((place.addresses[family], port))
-            if protocol == "udp":
-                self._datagrams.append(opened)
-            else:
-                if protocol == "tcp":
-                    opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+            if protocol != "udp":
                 opened.listen(4096)
-                self._listening.append(opened)
+
+    def _listen(self, protocol: str, opened: socket.socket) -> socket.socket:
+        opened.setblocking(False)
+        self._servers[opened.fileno()] = opened
+        if protocol == "udp":
+            self._datagrams.register(opened, select.EPOLLIN)
+        elif protocol == "sctp":
+            self._associations.register(opened, select.EPOLLIN)
+        else:
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)
+        return opened
 
     def ask(self, cells: Iterable[Cell], patience: float) -> dict[Cell, Outcome]:
         """All of them, by who asks. patience: seconds until nothing came back."""
@@ -127,7 +133,7 @@ class Probes:
         finally:
             for each in asked:
                 each.socket.close()
-        self.sent += len(asked)
+            self._accept()
         return {each.cell: each.outcome or Outcome.SILENT for each in asked}
 
     def _open(self, cell: Cell) -> _Asked:
@@ -174,29 +180,35 @@ class Probes:
             asked.outcome = _word(error.errno or 0)
 
     def _settle(self, asked: Sequence[_Asked], deadline: float) -> None:
+        """Time may pass in which nobody has a CPU: nothing is silent that was not looked at often."""
         poll = select.poll()
         pending = [each for each in asked if each.outcome is None]
         for each in pending:
             poll.register(each.socket, select.POLLIN | select.POLLOUT if _stands(each.cell) else select.POLLIN)
-        while pending:
+        for look in itertools.count(1):
             came = self._received()
             for each in pending:
                 each.outcome = _look(each, came)
                 if each.outcome is not None:
                     poll.unregister(each.socket)
             pending = [each for each in pending if each.outcome is None]
-            if time.monotonic() > deadline:
+            if not pending or (look > _LOOKS and time.monotonic() > deadline):
                 return
-            if pending:
-                poll.poll(_PAUSE)
+            poll.poll(_PAUSE)
 
     def _received(self) -> set[int]:
         found = set()
-        for server in self._datagrams:
+        for descriptor, _ in self._datagrams.poll(0):
             with contextlib.suppress(BlockingIOError):
                 while True:
-                    found.add(struct.unpack("!Q", server.recv(8))[0])
+                    found.add(struct.unpack("!Q", self._servers[descriptor].recv(8))[0])
         return found
+
+    def _accept(self) -> None:
+        """An association that was aborted waits for it all the same, and the queue has an end."""
+        while ready := self._associations.poll(0):
+            for descriptor, _ in ready:
+                self._servers[descriptor].accept()[0].close()
 
 
 def _look(asked: _Asked, came: set[int]) -> Outcome | None:
