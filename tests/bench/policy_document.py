@@ -85,7 +85,7 @@ def aims(point: dict[str, Any]) -> str:
 
 
 def _aim(what: str, limit: float, figure: float, unit: str) -> list[str]:
-    missed = f", missed by {figure - limit:.2g} {unit}" if figure > limit else ""
+    missed = f", missed by {figure - limit:.3g} {unit}" if figure > limit else ""
     return [what, f"at most {limit:g} {unit}", f"{figure:.3g} {unit}{missed}"]
 
 
