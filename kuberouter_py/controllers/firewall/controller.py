@@ -18,6 +18,7 @@ from kuberouter_py.controllers.firewall.cutting import CUT_SETS, Cuts, cluster_o
 from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
 from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
 from kuberouter_py.controllers.firewall.rung import NODE, Rung
+from kuberouter_py.controllers.firewall.sets import holds_peers
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.status import status_of
 from kuberouter_py.controllers.firewall.view import View, node_view
@@ -233,6 +234,10 @@ class FirewallController:
             dirty = self._nothing_dirty()
             stage(pods, dirty)
             if found is not None and stage == decisions.release:
+                # A pod that went is nobody's peer any more before it is isolated no more.
+                wanted = self._reconciler.wanted(SETS)
+                peers = {key for key in found[MEMBERS] if key.set in wanted and holds_peers(key.set)}
+                outcome = merged(outcome, self._write({MEMBERS: peers}))
                 # Who is not isolated any more leaves the guards that an earlier process put it in, but not before.
                 dirty[MEMBERS] |= {key for key in found[MEMBERS] if key.set in ISOLATION}
             outcome = merged(outcome, self._write(dirty))

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import NOMATCH, IpSet, NoMatch, SetEntry, SetMember, family_of
-from kuberouter_py.model.names import fingerprint, firewall_set
+from kuberouter_py.model.names import FIREWALL_SETS, fingerprint, firewall_set
 from kuberouter_py.model.policies import IpBlock, Selector
 
 
@@ -42,6 +42,11 @@ def set_name(need: Need, family: int) -> str:
     if isinstance(need, NamedPort):
         return firewall_set("n-" + fingerprint(need.name, str(need.protocol)), family)
     return firewall_set("b-" + fingerprint(cidr_text(need.cidr), *map(cidr_text, need.excepts)), family)
+
+
+def holds_peers(name: str) -> bool:
+    """Whether a set's members are pods that a rule speaks of, or their named ports."""
+    return name.startswith((f"{FIREWALL_SETS}s-", f"{FIREWALL_SETS}n-"))
 
 
 def header(need: Need, family: int) -> IpSet:
