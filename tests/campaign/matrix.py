@@ -113,12 +113,10 @@ class Campaign:
 
 
 def _as_said(cell: Cell, said: Said, outcome: Outcome) -> bool:
-    """Denied is refused at once. Of IPv6 by way of ip_vs it may be silence: that drops ICMPv6 errors that its own
-    node made, for it computes their checksums as those of ICMP.
-    """
+    """Denied is refused at once; by way of ip_vs it may be silence, for that loses ICMP errors of its own node."""
     if said.allowed:
         return outcome is Outcome.OPEN
-    return outcome is Outcome.REFUSED or (outcome is Outcome.SILENT and cell.service and cell.family == 6)
+    return outcome is Outcome.REFUSED or (outcome is Outcome.SILENT and cell.service)
 
 
 def make(agent: FakeFirewall, change: Change) -> bool:
