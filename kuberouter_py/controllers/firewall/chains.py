@@ -65,8 +65,12 @@ def chains(config: Config, view: View, family: int, guards: Collection[str]) -> 
     for chain, role, side in ((REFUSE_FROM, EGRESS_ISOLATED, "src"), (REFUSE_TO, INGRESS_ISOLATED, "dst")):
         counted = f"-m set --match-set {firewall_set(role, family)} {side}"  # a match counts at the member
         yield Chain(family, "filter", chain), Rules((counted, f"-g {REFUSE}"))
-    # A reset is heard by both sides of a connection, also through ip_vs, which loses ICMPv6 errors of its own node.
-    reset, unreachable = "-p tcp -j REJECT --reject-with tcp-reset", f"-j REJECT --reject-with {_REJECT[family]}"
+    # A reset ends a connection that was cut. One that begins is told by ICMP: of that, ip_vs makes an answer of the
+    # Service's address, and of a reset it does not.
+    reset, unreachable = (
+        "-p tcp ! --syn -j REJECT --reject-with tcp-reset",
+        f"-j REJECT --reject-with {_REJECT[family]}",
+    )
     yield Chain(family, "filter", REFUSE), Rules((NFLOG, reset, unreachable))
     for hook, target in (("FORWARD", FORWARD), ("OUTPUT", OUTPUT), ("INPUT", INPUT)):
         yield Chain(family, "filter", hook), Rules((f"-j {target}",))

@@ -166,7 +166,7 @@ def test_every_rule_says_what_keeps_the_sender_out() -> None:
         f"    KRPY-FW-REFUSE-TO 1: -m set --match-set {firewall_set('ingress', 4)} dst",
         "    KRPY-FW-REFUSE-TO 2: -g KRPY-FW-REFUSE",
         "    KRPY-FW-REFUSE 1: -m limit --limit 10/minute --limit-burst 10 -j NFLOG --nflog-group 100",
-        "    KRPY-FW-REFUSE 2: -p tcp -j REJECT --reject-with tcp-reset",
+        "    KRPY-FW-REFUSE 3: -j REJECT --reject-with icmp-port-unreachable",
         "  members of sets that it meets:",
         f"    {firewall_set('ingress', 4)} 10.244.1.2",
         f"    {BOTH.pods_set(4)} 10.244.1.2",
