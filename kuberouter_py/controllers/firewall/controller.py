@@ -199,6 +199,7 @@ class FirewallController:
         found = self._reconciler.read()
         self._decisions.look(self._seen())
         self._decisions.take_all()
+        self._cut(found[MEMBERS], found)
         self._decisions.grow(found)
         self._decisions.as_if_written(found)
         return self._reconciler.plans(found)

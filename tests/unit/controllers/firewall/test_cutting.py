@@ -99,6 +99,7 @@ def test_a_new_process_keeps_them() -> None:
     agent = started(flow("10.244.1.2", "10.244.1.3"))
     assert agent.tell(DENY)
     before = cut(agent)
+    assert agent.restarted().controller.plan() == {}
     again = agent.restarted()
     assert again.start()
     assert cut(again) == before != set()
