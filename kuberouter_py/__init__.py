@@ -1,16 +1,16 @@
-"""kuberouter_py: one agent per Kubernetes node; Services through IPVS.
+"""kuberouter_py: one agent per Kubernetes node; Services through IPVS, and NetworkPolicy.
 
 The path is HEAR -> KNOW -> DECIDE -> COMPARE -> WRITE, one direction:
 
 watchers/     list and watch, decode, cache; rings "Service ns/name changed", never carries the content
-controllers/  runner.py when to sync; services/ what this node should look like (pure; its own map stands there);
-              reconcile.py the difference; takeover/ what another Service proxy left, and how ours differs
+controllers/  runner.py when to sync; services/ and firewall/ what this node should look like (pure; each has its own
+              map); reconcile.py the difference; takeover/ what another Service proxy left, and how ours differs
 kernel/       the only code that writes: IPVS, ipset, iptables, links, routes, sysctls, conntrack, pods' namespaces
 model/        the nouns all of them speak; ports.py every way out, as Protocols
 observe/      health, metrics, Events, status; agent/ wires it all; cli/ the commands
 
 Numbers such as S4.01 or M1.05 in comments name rules of the project's reference: what Kubernetes asks of a Service
-proxy (S) and of a client of its API (M).
+proxy (S), of who enforces NetworkPolicy (P), and of a client of its API (M).
 """
 
 __version__ = "0.1.0"
