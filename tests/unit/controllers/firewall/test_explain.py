@@ -317,7 +317,7 @@ def test_when_it_cannot_be_asked() -> None:
 
 
 @given(CLUSTERS)
-@settings(max_examples=60, deadline=None)
+@settings(derandomize=True, max_examples=60, deadline=None)
 def test_the_rules_are_read_as_packets_meet_them_and_agree_with_the_policies(cluster: list[Any]) -> None:
     agent = FakeFirewall(N1, *cluster)
     agent.start()
