@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kuberouter_py.model.report import ControllerStatus, SyncReport
 
@@ -37,20 +37,25 @@ class History:
         if error:
             self.last_error = error
 
+    def status(self, name: str) -> ControllerStatus:
+        """What of a controller's status comes from here; the rest is empty, for its caller to replace."""
+        return ControllerStatus(
+            name=name,
+            synced=self.synced,
+            last_sync=self.last_sync,
+            last_duration=self.last_duration,
+            last_full_sync=self.last_full_sync,
+            syncs=self.syncs,
+            failures=0,
+            last_error=self.last_error,
+            counts={},
+            notes=(),
+            refused=(),
+            facts={},
+        )
+
 
 def busy_status(name: str, history: History, said: Mapping[str, str]) -> ControllerStatus:
     """While a sync takes long: what is known without waiting for it."""
-    return ControllerStatus(
-        name=name,
-        synced=history.synced,
-        last_sync=history.last_sync,
-        last_duration=history.last_duration,
-        last_full_sync=history.last_full_sync,
-        syncs=history.syncs,
-        failures=0,
-        last_error=history.last_error,
-        counts={},
-        notes=(),
-        refused=(),
-        facts={"state": "in the middle of a sync; counts and refusals follow when it is done", **said},
-    )
+    state = "in the middle of a sync; counts and refusals follow when it is done"
+    return replace(history.status(name), facts={"state": state, **said})

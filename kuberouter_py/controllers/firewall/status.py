@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from kuberouter_py.controllers.firewall.decisions import Decisions
@@ -39,15 +40,9 @@ def status_of(
         "pod CIDRs": ", ".join(map(cidr_text, view.pod_cidrs)) or "none",
         "pods without rules yet": "closed" if decisions.closes_unknown else "open (--netpol-default-deny=false)",
     }
-    return ControllerStatus(
-        name=name,
-        synced=history.synced,
-        last_sync=history.last_sync,
-        last_duration=history.last_duration,
-        last_full_sync=history.last_full_sync,
-        syncs=history.syncs,
+    return replace(
+        history.status(name),
         failures=len(standing),
-        last_error=history.last_error,
         counts=numbers,
         notes=notes,
         refused=tuple(

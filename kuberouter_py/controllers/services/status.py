@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kuberouter_py.config import Config
@@ -75,15 +76,9 @@ def status_of(
 ) -> ControllerStatus:
     """standing: what is refused now, as (table, key, why, the Services that it is about)."""
     refused = [*standing]
-    return ControllerStatus(
-        name=name,
-        synced=history.synced,
-        last_sync=history.last_sync,
-        last_duration=history.last_duration,
-        last_full_sync=history.last_full_sync,
-        syncs=history.syncs,
+    return replace(
+        history.status(name),
         failures=sum(is_failure(table, reason) for table, _, reason, _ in refused),
-        last_error=history.last_error,
         counts=dict(numbers),
         notes=tuple(notes),
         refused=tuple((_what(table, key, owners), reason.reason) for table, key, reason, owners in refused),
