@@ -13,11 +13,11 @@ from functools import lru_cache
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.guards import guard_chain, is_egress
-from kuberouter_py.controllers.firewall.sets import cidr_text
 from kuberouter_py.controllers.firewall.view import View
 from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, family_of
 from kuberouter_py.model.names import CONNMARK_SERVICE, FIREWALL_CHAINS, firewall_set
+from kuberouter_py.model.values import cidr_text
 
 FORWARD, INPUT, OUTPUT, PODS, CUT, FROM, TO, REFUSE, REFUSE_FROM, REFUSE_TO = (
     FIREWALL_CHAINS + name

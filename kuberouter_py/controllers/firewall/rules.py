@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
-from kuberouter_py.controllers.firewall.sets import NamedPort, Need, PodsOf, cidr_text, set_name
+from kuberouter_py.controllers.firewall.sets import NamedPort, Need, PodsOf, set_name
 from kuberouter_py.model.kernel import Protocol, family_of
 from kuberouter_py.model.policies import IpBlock, NetworkPolicy, Peer, PodPeer, PolicyPort, PolicyRule
+from kuberouter_py.model.values import cidr_text
 
 EGRESS, INGRESS = "egress", "ingress"
 DIRECTIONS = (EGRESS, INGRESS)

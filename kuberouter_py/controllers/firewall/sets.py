@@ -7,13 +7,13 @@ it again. Who is in a set of pods is peers.py's.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_address
 from typing import NamedTuple
 
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import NOMATCH, IpSet, NoMatch, SetEntry, SetMember, family_of
 from kuberouter_py.model.names import FIREWALL_SETS, fingerprint, firewall_set
 from kuberouter_py.model.policies import IpBlock, Selector
+from kuberouter_py.model.values import cidr_text
 
 
 class PodsOf(NamedTuple):
@@ -76,7 +76,3 @@ def _halves(cidr: Cidr) -> tuple[Cidr, ...]:
         return (cidr,)
     size = len(cidr.network)
     return Cidr(bytes(size), 1), Cidr(b"\x80" + bytes(size - 1), 1)
-
-
-def cidr_text(cidr: Cidr) -> str:
-    return f"{ip_address(cidr.network)}/{cidr.prefix}"

@@ -8,10 +8,10 @@ from typing import Any
 
 from kuberouter_py.controllers.firewall.decisions import Decisions
 from kuberouter_py.controllers.firewall.notes import CLOSED, NOT_UP_TO_DATE
-from kuberouter_py.controllers.firewall.sets import cidr_text
 from kuberouter_py.controllers.history import History
 from kuberouter_py.model.notation import key_text
 from kuberouter_py.model.report import ControllerStatus
+from kuberouter_py.model.values import cidr_text
 from kuberouter_py.ports import Refused
 
 

@@ -11,11 +11,7 @@ from collections.abc import Callable, Sequence
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.view import is_link_local
 from kuberouter_py.model.cluster import Cidr
-from kuberouter_py.model.kernel import address_text
-
-
-def cidr_text(cidr: Cidr) -> str:
-    return f"{address_text(cidr.network)}/{cidr.prefix}"
+from kuberouter_py.model.values import cidr_text
 
 
 def inside(address: bytes, cidrs: Sequence[Cidr]) -> Cidr | None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.services import dsr_chains
-from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, address_text, family_of
@@ -24,6 +23,7 @@ from kuberouter_py.model.names import (
     SERVICES_CHAINS,
     services_set,
 )
+from kuberouter_py.model.values import cidr_text
 
 NAT, MASQUERADE, INPUT, FORWARD, OUTPUT, SILENT, MARK, UNMARK = (
     SERVICES_CHAINS + name for name in ("NAT", "MASQ", "INPUT", "FORWARD", "OUTPUT", "SILENT", "MARK", "UNMARK")

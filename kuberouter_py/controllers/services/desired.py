@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
-from kuberouter_py.controllers.services.admission import Admission, cidr_text, inside
+from kuberouter_py.controllers.services.admission import Admission, inside
 from kuberouter_py.controllers.services.endpoints import Candidates, candidates, choose
 from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
 from kuberouter_py.controllers.services.marks import MarkOf
@@ -38,6 +38,7 @@ from kuberouter_py.model.kernel import (
 )
 from kuberouter_py.model.names import services_set
 from kuberouter_py.model.report import Note
+from kuberouter_py.model.values import cidr_text
 
 SERVERS, MEMBERS, ADDRESSES, ROUTES = "virtual servers", "set members", "addresses", "routes"
 EVERY_DESTINATION = Destination()

@@ -9,7 +9,6 @@ from typing import Any
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.history import History
 from kuberouter_py.controllers.reconcile import Reconciler
-from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.desired import MEMBERS, SERVERS
 from kuberouter_py.controllers.services.refusals import is_failure
 from kuberouter_py.controllers.services.view import NodeView
@@ -18,6 +17,7 @@ from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import VirtualServer, address_text
 from kuberouter_py.model.names import services_set
 from kuberouter_py.model.report import ControllerStatus, Note
+from kuberouter_py.model.values import cidr_text
 from kuberouter_py.ports import Refused
 
 

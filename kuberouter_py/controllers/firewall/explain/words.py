@@ -15,11 +15,11 @@ from kuberouter_py.controllers.firewall.judge import (
     peers_match,
     ports_match,
 )
-from kuberouter_py.controllers.firewall.sets import cidr_text
 from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.notation import protocol_text
 from kuberouter_py.model.policies import IpBlock, NetworkPolicy, Operator, Peer, PolicyPort, PolicyRule, Selector
+from kuberouter_py.model.values import cidr_text
 
 NAMED = 3  # policies that a sentence names; a list has them all
 

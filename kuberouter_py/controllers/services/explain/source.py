@@ -7,11 +7,11 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from kuberouter_py.controllers.reading import Met
-from kuberouter_py.controllers.services.admission import cidr_text
 from kuberouter_py.controllers.services.explain.case import CLUSTER_IP, Case
 from kuberouter_py.controllers.services.explain.way import Leg, Way
 from kuberouter_py.model.kernel import Forwarding
 from kuberouter_py.model.names import CONNMARK_MASQUERADE, SERVICES_SETS
+from kuberouter_py.model.values import cidr_text
 
 
 class Source(NamedTuple):

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from kuberouter_py.controllers.reading import Met
-from kuberouter_py.controllers.services.admission import cidr_text, inside
+from kuberouter_py.controllers.services.admission import inside
 from kuberouter_py.controllers.services.explain.case import Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
 from kuberouter_py.controllers.services.explain.source import Arrival, is_direct, roles_of
@@ -22,6 +22,7 @@ from kuberouter_py.model.healthcheck import HealthCheck
 from kuberouter_py.model.kernel import MarkServerKey, SetMember, VirtualServer, address_text
 from kuberouter_py.model.names import SERVICES_SETS, services_set
 from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
+from kuberouter_py.model.values import cidr_text
 
 
 class Outcome(StrEnum):
