@@ -17,17 +17,22 @@ from hashlib import blake2b
 VIP_LINK = "kube-dummy-if"  # unless --vip-link says otherwise
 VIP_LINK_ALIAS = "kuberouter-py: addresses of Services"  # of whatever name: `ip link` shows it
 POD_BRIDGE = "kube-bridge"
+POD_BRIDGE_ALIAS = "kuberouter-py: pods"
+TUNNEL_PREFIX = "krt"
+TUNNEL_ALIAS = "kuberouter-py: pods of other nodes"
 KUBE_PROXY_LINK = "kube-ipvs0"  # kube-proxy's, in IPVS mode
 
 # Chains: at most 28 characters (XT_EXTENSION_MAXNAMELEN less the revision byte). One prefix per controller.
 CHAIN_PREFIX = "KRPY-"
 SERVICES_CHAINS = "KRPY-SVC-"
 FIREWALL_CHAINS = "KRPY-FW-"
+ROUTING_CHAINS = "KRPY-RT-"
 
 # ipsets: at most 31 characters (IPSET_MAXNAMELEN 32 with the NUL).
 SET_PREFIX = "krpy-"
 SERVICES_SETS = "krpy-svc-"
 FIREWALL_SETS = "krpy-fw-"
+ROUTING_SETS = "krpy-rt-"
 
 # Every rule of ours carries a comment that starts so; a hash over the rule and those before it follows.
 RULE_COMMENT = "krpy:"
@@ -40,6 +45,16 @@ ROUTE_PROTOCOL = 158
 # Cilium's rules stand up to 110, kube-router's at 32764 and 32765.
 DIVERSION_TABLE = 158
 DIVERSION_PRIORITY = 15800
+
+# Routes to other nodes' pods stand in main with a metric that loses to BIRD's 32: what an external peer announces
+# takes their place, and they are there again when it does not any more.
+MAIN_TABLE = 254
+POD_ROUTE_METRIC = 1580
+# Where BIRD learns what to announce: no rule leads packets there.
+HANDOVER_TABLE = 159
+# What this node's pods use besides main: addresses of Nodes that only a tunnel leads to.
+OVERLAY_TABLE = 160
+OVERLAY_PRIORITY = 15810
 
 # In pods' own namespaces (kernel/pod_addresses.py), beside an alias with the pod's UID that starts with RULE_COMMENT.
 POD_TUNNELS = {4: "krpy-dsr-4", 6: "krpy-dsr-6"}
@@ -95,6 +110,20 @@ def services_set(role: str, family: int) -> str:
 def firewall_set(role: str, family: int) -> str:
     """ "krpy-fw-egress-4"; role: see controllers/firewall/chains.py and sets.py."""
     return f"{FIREWALL_SETS}{role}-{family}"
+
+
+@cache
+def routing_set(role: str, family: int) -> str:
+    """ "krpy-rt-pods-4"; role: see controllers/routing/chains.py."""
+    return f"{ROUTING_SETS}{role}-{family}"
+
+
+@cache
+def tunnel_name(remote: bytes) -> str:
+    """The link to that node address: "krt4-c000020c" spells an IPv4 address out; of IPv6 it has 50 bits of a hash."""
+    if len(remote) == 4:
+        return f"{TUNNEL_PREFIX}4-{remote.hex()}"
+    return f"{TUNNEL_PREFIX}6-{fingerprint(remote.hex())[:10]}"
 
 
 def fingerprint(*parts: str) -> str:
