@@ -1,4 +1,4 @@
-"""The options of config.py on a command line: click parameters, Go's way of writing booleans, help by group."""
+"""The options of config/ on a command line: click parameters, Go's way of writing booleans, help by group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Texts = dict[str, list[str]]
 
 
 def click_options(names: Sequence[str] | None = None) -> list[click.Parameter]:
-    """One parameter for each option (default: all), all of them texts: config.py turns those into values."""
+    """One parameter for each option (default: all), all of them texts: config/ turns those into values."""
     return [_click_option(OPTIONS[name]) for name in (names if names is not None else OPTIONS)]
 
 
@@ -68,7 +68,7 @@ class GoFlags(click.Command):
         return super().parse_args(ctx, list(go_style(args)))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """By group, in the order of config.py; then what the command has of its own."""
+        """By group, in the order of config/; then what the command has of its own."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)

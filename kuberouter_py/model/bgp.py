@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kuberouter_py.model.cluster import Cidr
 
@@ -18,6 +18,10 @@ class Password:
     """A TCP MD5 key (RFC 2385). Only the engine takes the text."""
 
     text: str = field(repr=False)
+
+
+# There is a password that is not told here: what a configuration read from its texts knows of it.
+WITHHELD: Final = Password("")
 
 
 class Bfd(NamedTuple):

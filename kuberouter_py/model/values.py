@@ -167,7 +167,9 @@ def _parse_address(text: str) -> str:
         raise ValueError(f'"{text}" is not an IP address') from None
 
 
-def _number(what: str, low: int, high: int) -> Kind[int]:
+def number(what: str, low: int, high: int) -> Kind[int]:
+    """what: with its article, "a port"."""
+
     def parse(text: str) -> int:
         if not re.fullmatch(r"\d{1,19}", text, re.ASCII) or not low <= int(text) <= high:
             raise ValueError(f'"{text}" is not {what} ({low} to {high})')
@@ -249,7 +251,7 @@ def _check_socket_path(text: str) -> None:
         raise ValueError(f'"{text}" is not an absolute path of at most 107 bytes')
 
 
-def _required(kind: Kind[str], check: Callable[[str], None] = lambda text: None) -> Kind[str]:
+def required(kind: Kind[str], check: Callable[[str], None] = lambda text: None) -> Kind[str]:
     def parse(text: str) -> str:
         if not text:
             raise ValueError("needs a value")
@@ -275,15 +277,16 @@ NODE_ADDRESSES: Kind[tuple[Cidr | str, ...]] = Kind(
 )
 CIDRS: Kind[tuple[Cidr, ...]] = Kind("CIDR,...", _parse_cidrs, _cidrs_text, gathers=True)
 ADDRESS: Kind[str] = Kind("ADDRESS", _parse_address, str)
-PORT = replace(_number("a port", 0, 65535), metavar="PORT")
+PORT = replace(number("a port", 0, 65535), metavar="PORT")
 # What ip_vs takes (ip_vs_conn.c); anything else is its own default there, without a word.
-CONN_TAB_BITS = checked(_number("a number of bits", 0, 20), _check_conn_tab_bits)
-COUNT = _number("a number", 0, 2**31 - 1)
-VERBOSITY = _number("a verbosity", 0, 10)
+CONN_TAB_BITS = checked(number("a number of bits", 0, 20), _check_conn_tab_bits)
+COUNT = number("a number", 0, 2**31 - 1)
+VERBOSITY = number("a verbosity", 0, 10)
 NODE_NAME = checked(TEXT, _check_node_name, metavar="NAME")
 LINK_NAME = checked(TEXT, _check_link_name, metavar="NAME")
-OWN_LINK_NAME = _required(LINK_NAME)
+OWN_LINK_NAME = required(LINK_NAME)
 URL = checked(TEXT, _check_url, metavar="URL")
-URL_PATH = _required(replace(TEXT, metavar="PATH"), _check_url_path)
-DIRECTORY = _required(replace(TEXT, metavar="DIR"), _check_absolute)
-SOCKET_PATH = _required(replace(TEXT, metavar="PATH"), _check_socket_path)
+URL_PATH = required(replace(TEXT, metavar="PATH"), _check_url_path)
+DIRECTORY = required(replace(TEXT, metavar="DIR"), _check_absolute)
+SOCKET_PATH = required(replace(TEXT, metavar="PATH"), _check_socket_path)
+OPTIONAL_SOCKET_PATH = checked(replace(TEXT, metavar="PATH"), _check_socket_path)

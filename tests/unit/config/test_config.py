@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from base64 import b64encode
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuberouter_py.config import OPTIONS, BadOption, Config, texts_of_environment
+from kuberouter_py.model.bgp import WITHHELD
 from kuberouter_py.model.values import parse_cidr
 
 # kube-router v2.11's defaults where it has the option (its pkg/options/options.go), kube-proxy 1.35's for the rest.
@@ -32,6 +34,43 @@ THEIR_DEFAULTS = {
     "strict-external-ip-validation": "true",
     "service-external-ip-range": "",
     "loadbalancer-ip-range": "",
+    "enable-overlay": "true",
+    "overlay-type": "subnet",
+    "overlay-encap": "ipip",
+    "overlay-encap-port": "5555",
+    "enable-pod-egress": "true",
+    "enable-cni": "true",
+    "auto-mtu": "true",
+    "routes-sync-period": "5m0s",
+    "injected-routes-sync-period": "1m0s",
+    "disable-source-dest-check": "true",
+    "advertise-pod-cidr": "true",
+    "advertise-cluster-ip": "false",
+    "advertise-external-ip": "false",
+    "advertise-loadbalancer-ip": "false",
+    "enable-ibgp": "true",
+    "nodes-full-mesh": "true",
+    "cluster-asn": "0",
+    "router-id": "",
+    "bgp-port": "179",
+    "bgp-holdtime": "1m30s",
+    "bgp-graceful-restart": "false",
+    "bgp-graceful-restart-time": "1m30s",
+    "bgp-graceful-restart-deferral-time": "6m0s",
+    "override-nexthop": "false",
+    "gobgp-admin-address": "127.0.0.1",
+    "gobgp-admin-port": "50051",
+    "peer-router-ips": "",
+    "peer-router-asns": "",
+    "peer-router-ports": "",
+    "peer-router-multihop-ttl": "0",
+    "peer-router-passwords": "",
+    "peer-router-passwords-file": "",
+    "enable-bfd": "false",
+    "bfd-desired-min-tx-interval": "1000",
+    "bfd-required-min-rx-interval": "1000",
+    "bfd-detection-multiplier": "3",
+    "bfd-port": "3784",
     "service-tcp-timeout": "0s",
     "service-tcpfin-timeout": "0s",
     "service-udp-timeout": "0s",
@@ -104,6 +143,49 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
             "--proxy-metrics-port: 10249 is the port of --metrics-port already",
         ),
         ({"detect-local-mode": "BridgeInterface"}, "--detect-local-mode: BridgeInterface needs --pod-bridge-interface"),
+        ({"overlay-type": "some"}, '--overlay-type: "some" is none of subnet, full'),
+        ({"overlay-encap": "vxlan"}, '--overlay-encap: "vxlan" is none of ipip, fou'),
+        ({"overlay-encap-port": "1023"}, '--overlay-encap-port: "1023" is not a port that'),
+        ({"cluster-asn": "64511"}, '--cluster-asn: "64511" is not an AS number for private use'),
+        ({"router-id": "0.0.0.0"}, '--router-id: "0.0.0.0" is neither generate nor'),
+        ({"router-id": "fd00::1"}, '--router-id: "fd00::1" is neither generate nor'),
+        ({"bgp-holdtime": "2s"}, "--bgp-holdtime: 2s is not 3 to 65535 whole seconds"),
+        ({"bgp-holdtime": "65536s"}, "--bgp-holdtime: 18h12m16s is not 3 to 65535 whole seconds"),
+        ({"bgp-port": "0"}, '--bgp-port: "0" is not a port (1 to 65535)'),
+        ({"bfd-port": "3785"}, "--bfd-port: 3785, but BIRD's is 3784"),
+        ({"bfd-detection-multiplier": "0"}, '--bfd-detection-multiplier: "0" is not a multiplier (1 to 255)'),
+        ({"peer-router-multihop-ttl": "1"}, "--peer-router-multihop-ttl: 1 reaches no further than the link"),
+        ({"peer-router-ips": "10.0.0.1"}, "--peer-router-asns: 0 for 1 of --peer-router-ips"),
+        ({"peer-router-asns": "64513"}, "--peer-router-asns: 1 for 0 of --peer-router-ips"),
+        ({"peer-router-ips": "10.0.0.1,10.0.0.1"}, "--peer-router-ips: 10.0.0.1 is there twice"),
+        ({"peer-router-ips": "127.0.0.1"}, '--peer-router-ips: "127.0.0.1" is no address that a session can lead to'),
+        (
+            {"peer-router-ips": "10.0.0.1", "peer-router-asns": "23456"},
+            '--peer-router-asns: "23456" is not an AS number that a peer can have',
+        ),
+        (
+            {"peer-router-ips": "10.0.0.1", "peer-router-asns": "64513", "peer-router-ports": "179,180"},
+            "--peer-router-ports: 2 for 1 of --peer-router-ips",
+        ),
+        (
+            {"peer-router-ips": "10.0.0.1", "peer-router-asns": "64513", "peer-router-passwords": "c2VjcmV0,"},
+            "--peer-router-passwords: 2 for 1 of --peer-router-ips",
+        ),
+        ({"peer-router-passwords-file": "/etc/passwords"}, "--peer-router-passwords-file: passwords of no peers"),
+        (
+            {"bgp-graceful-restart": "true", "bgp-graceful-restart-time": "4096s"},
+            "--bgp-graceful-restart-time: 1h8m16s is not whole seconds up to 1h8m15s",
+        ),
+        (
+            {"bgp-graceful-restart": "true", "bgp-graceful-restart-deferral-time": "18h1s"},
+            "--bgp-graceful-restart-deferral-time: 18h0m1s is not whole seconds up to 18h0m0s",
+        ),
+        ({"bird-socket": "bird.ctl"}, '--bird-socket: "bird.ctl" is not an absolute path'),
+        ({"cni-conf-file": "/etc/cni/net.d/x.txt"}, '--cni-conf-file: "/etc/cni/net.d/x.txt" is not an absolute path'),
+        (
+            {"enable-ipv6": "false", "advertise-cluster-ip-range": "fd00:96::/112"},
+            "--advertise-cluster-ip-range: fd00:96::/112, but --enable-ipv6=false",
+        ),
     ],
 )
 def test_what_makes_no_sense_names_its_flag(texts: dict[str, str], message: str) -> None:
@@ -128,6 +210,50 @@ def test_one_port_may_carry_metrics_beside_probes() -> None:
 )
 def test_local_mode(texts: dict[str, str], mode: str) -> None:
     assert Config.from_texts({name: [text] for name, text in texts.items()}).local_mode() == mode
+
+
+def test_graceful_restart_times_count_only_with_it() -> None:
+    assert Config.from_texts({"bgp-graceful-restart-time": ["2h"]}).bgp_graceful_restart_time == 7200
+
+
+def peers_with(passwords: str) -> Config:
+    peers = {"peer-router-ips": ["10.0.0.1,fd00::1"], "peer-router-asns": ["64513,64514"]}
+    return Config.from_texts({**peers, "peer-router-passwords": [passwords]})
+
+
+def test_passwords_are_known_and_shown_nowhere() -> None:
+    config = peers_with(",c2VjcmV0")
+    assert [each and each.text for each in config.peer_router_passwords] == [None, "secret"]
+    texts = config.as_texts()
+    assert texts["peer-router-passwords"] == ",***"
+    shown = f"{texts} {config!r}"
+    assert "secret" not in shown
+    assert "c2VjcmV0" not in shown
+
+
+def test_of_passwords_the_texts_tell_only_where_there_is_one() -> None:
+    read = Config.from_texts({name: [text] for name, text in peers_with("c2VjcmV0,").as_texts().items()})
+    assert read == replace(peers_with("c2VjcmV0,"), peer_router_passwords=(WITHHELD, None))
+
+
+@pytest.mark.parametrize(
+    ("password", "reason"),
+    [
+        ("c2VjcmV0c", "is not base64"),
+        ("secret!", "is not base64"),
+        ("c2VjcmV0Cg==", "ends in a line break"),
+        ("c2VjInJldA==", "has a double quote"),
+        ("/w==", "is not base64 of UTF-8"),
+        (b64encode(b"s" * 81).decode(), "is not 1 to 80 bytes"),
+    ],
+)
+def test_no_reason_quotes_a_password(password: str, reason: str) -> None:
+    with pytest.raises(BadOption) as raised:
+        peers_with(f"{password},")
+    assert str(raised.value).startswith(f"--peer-router-passwords: a password {reason}")
+    assert password not in str(raised.value)
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
 
 
 def test_environment() -> None:
