@@ -13,7 +13,7 @@ from typing import Any
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Reconciler, Share
-from kuberouter_py.controllers.services.addressbook import AddressBook
+from kuberouter_py.controllers.services.addressbook import ServicesBook
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
 from kuberouter_py.controllers.services.drain import Drains, left_behind, pod_periods
 from kuberouter_py.controllers.services.dsr import DIVERSIONS, return_directly
@@ -54,7 +54,7 @@ class Decisions:
         self._now = now
         held, wanted = reconciler.held, reconciler.wanted
         self._marks = Marks(lambda: held(MEMBERS), lambda: (held(SERVERS), wanted(SERVERS)))
-        self.addresses = AddressBook()
+        self.addresses = ServicesBook()
         self.scale = Scale(config, wanted, held)
         self.drains = Drains(config.ipvs_graceful_period) if config.ipvs_graceful_termination else None
         self.udp = UdpFlows()

@@ -11,9 +11,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.admission import Admission, inside
+from kuberouter_py.controllers.endpoints import Candidates, candidates, choose
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
-from kuberouter_py.controllers.services.admission import Admission, inside
-from kuberouter_py.controllers.services.endpoints import Candidates, candidates, choose
 from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
 from kuberouter_py.controllers.services.marks import MarkOf
 from kuberouter_py.controllers.services.policies import ShortCircuit, silence

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
+from kuberouter_py.controllers.addressbook import outside_addresses
+from kuberouter_py.controllers.endpoints import Candidates, candidates
 from kuberouter_py.controllers.reconcile import Item, Unit
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, Decision
 from kuberouter_py.controllers.services.dsr_chains import FRONTENDS, VIPS
-from kuberouter_py.controllers.services.endpoints import Candidates, candidates
 from kuberouter_py.controllers.services.marks import MarkOf, MarkUser
 from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT, frontend_member
 from kuberouter_py.controllers.services.view import NodeView
@@ -52,10 +53,6 @@ _OF_BOUND, _OF_MASQUERADED = ("vips",), ("owned", "external", "hairpin")
 
 def is_asked(service: Service) -> bool:
     return service.annotations.get(ANNOTATION) == TUNNEL
-
-
-def outside_addresses(service: Service) -> tuple[bytes, ...]:
-    return (*service.external_ips, *service.ingress_ips)
 
 
 def return_directly(

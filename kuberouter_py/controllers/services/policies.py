@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from kuberouter_py.controllers.services.endpoints import Chosen
+from kuberouter_py.controllers.endpoints import Chosen
 from kuberouter_py.controllers.services.marks import MarkOf, MarkUser
 from kuberouter_py.model.cluster import Service, ServicePort
 from kuberouter_py.model.kernel import SetEntry, SetMember, VirtualServerKey, family_of

@@ -12,7 +12,7 @@ from typing import Any
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Share
-from kuberouter_py.controllers.services.addressbook import AddressBook
+from kuberouter_py.controllers.services.addressbook import ServicesBook
 from kuberouter_py.controllers.services.concern import Concern, concern
 from kuberouter_py.controllers.services.nodestate import Kernel, node_share
 from kuberouter_py.controllers.services.scheduling import DEFAULT, schedulers_needed
@@ -53,7 +53,7 @@ class Sight:
         )
         return before
 
-    def changed(self, addresses: AddressBook) -> Concern:
+    def changed(self, addresses: ServicesBook) -> Concern:
         """Look again; which Services that concerns. A node that cannot be looked at is taken as it was."""
         try:
             before = self.look()

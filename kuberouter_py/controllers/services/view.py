@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.addresses import addresses_of, holder, is_link_local, is_ours, on_other_links
 from kuberouter_py.model.cluster import Cidr, Node
 from kuberouter_py.model.kernel import LinkState, family_of
-from kuberouter_py.model.names import KUBE_PROXY_LINK, POD_BRIDGE, VIP_LINK, is_vip_link
+from kuberouter_py.model.names import KUBE_PROXY_LINK, POD_BRIDGE
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
 
@@ -52,12 +53,8 @@ class NodeView:
     aside: bool = False  # another proxy's DNAT rules go on working until all of ours stands
 
     def holder(self, cluster_ip: bytes) -> str:
-        """The link by which somebody else answers for a ClusterIP on this node; "" where nobody does.
-
-        A node-local DNS cache binds the DNS Service's. What kube-proxy has bound is what we are here to serve.
-        """
-        link = self.local.get(cluster_ip, "")
-        return "" if link == KUBE_PROXY_LINK else link
+        """The link by which somebody else answers for a ClusterIP on this node; "" where nobody does."""
+        return holder(self.local, cluster_ip)
 
 
 def node_view(
@@ -75,8 +72,8 @@ def node_view(
     others: the other nodes. before: the view until now. A Node that loses an address for a moment (kubelet or the cloud
     provider restarts) keeps it for as long as a link has it, and the family until the Node object goes.
     """
-    local = _local(config, links)
-    said = _addresses_of(node) if node else _guessed(links)
+    local = on_other_links(config, links)
+    said = addresses_of(node) if node else _guessed(links)
     known = before.told if before and node else frozenset()
     kept = [before.primary[family] for family in known if before.primary.get(family) in local] if before else []
     primary = _first_of_each_family([*said, *kept])
@@ -96,7 +93,7 @@ def node_view(
         primary=primary,
         told=told,
         local=local,
-        elsewhere=frozenset(address for other in others for address in _addresses_of(other)),
+        elsewhere=frozenset(address for other in others for address in addresses_of(other)),
         nodeport_addresses=_nodeport_addresses(config, primary, links),
         pod_cidrs=pod_cidrs,
         service_cidrs=config.service_cluster_ip_range or service_cidrs,
@@ -110,23 +107,6 @@ def node_view(
         mtu=min((link.mtu for link in links if link.up and link.kind != "dummy"), default=1500),
         direct_return=before.direct_return if before else False,
     )
-
-
-def _local(config: Config, links: Sequence[LinkState]) -> dict[bytes, str]:
-    """Where two links have one address, another proxy's is the one that counts less; and not at all where it goes."""
-    others = [link for link in links if not _is_ours(config, link)]
-    others.sort(key=lambda link: link.name != KUBE_PROXY_LINK)
-    if config.takeover:
-        others = [link for link in others if link.name != KUBE_PROXY_LINK]
-    return {address: link.name for link in others for address, _ in link.addresses}
-
-
-def _is_ours(config: Config, link: LinkState) -> bool:
-    return is_vip_link(link.name, link.kind, link.alias, (config.vip_link, VIP_LINK))
-
-
-def _addresses_of(node: Node) -> list[bytes]:
-    return [*node.internal_ips, *node.external_ips]
 
 
 def _internal(link: LinkState) -> bool:
@@ -151,13 +131,6 @@ def _first_of_each_family(addresses: Sequence[bytes]) -> dict[int, bytes]:
     return first
 
 
-def is_link_local(address: bytes) -> bool:
-    """An address that means something on one link (or inside this node) only."""
-    if len(address) == 4:
-        return address[:2] == b"\xa9\xfe" or address[0] == 127
-    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
-
-
 def _families(config: Config, seen: Iterable[int]) -> tuple[int, ...]:
     """--enable-ipv6 unset: on where the Node has or had an IPv6 address, or may have once it has any."""
     ipv6 = config.enable_ipv6 if config.enable_ipv6 is not None else 6 in seen
@@ -171,7 +144,7 @@ def _nodeport_addresses(config: Config, primary: Mapping[int, bytes], links: Seq
     held = [
         (address, link)
         for link in links
-        if not _is_ours(config, link) and link.name != KUBE_PROXY_LINK
+        if not is_ours(config, link) and link.name != KUBE_PROXY_LINK
         for address, _ in link.addresses
         if not is_link_local(address) and address != _LOOPBACK6
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.endpoints import candidates, left_out
 from kuberouter_py.controllers.reading import Packet
 from kuberouter_py.controllers.services.desired import (
     ADDRESS_REFUSED,
@@ -19,7 +20,6 @@ from kuberouter_py.controllers.services.desired import (
     ROUTES,
     SERVERS,
 )
-from kuberouter_py.controllers.services.endpoints import candidates, left_out
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import NODE, Frontend, Origin
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS

@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
+from kuberouter_py.controllers.admission import inside
 from kuberouter_py.controllers.reading import Met
-from kuberouter_py.controllers.services.admission import inside
 from kuberouter_py.controllers.services.explain.case import Case
 from kuberouter_py.controllers.services.explain.question import port_text, ports_text
 from kuberouter_py.controllers.services.explain.source import Arrival, is_direct, roles_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.services.admission import Admission
+from kuberouter_py.controllers.admission import Admission
 from tests.fakes.objects import cidr, packed
 
 SERVICES = (cidr("10.96.0.0/12"), cidr("fd00:96::/112"))

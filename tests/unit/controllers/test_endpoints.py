@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberouter_py.controllers.services.endpoints import candidates, choose, left_out
+from kuberouter_py.controllers.endpoints import candidates, choose, left_out
 from kuberouter_py.model.cluster import READY, SERVING, TERMINATING, SlicePort
 from kuberouter_py.model.kernel import Protocol, address_text
 from tests.fakes.objects import NODE_NAME, endpoint, endpoint_slice, port

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.services.view import is_link_local
+from kuberouter_py.controllers.addresses import is_link_local
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.values import cidr_text
 
