@@ -51,6 +51,14 @@ def _integer(text: str) -> int | None:
     return int(text, 16) if text[:2] in ("0x", "0X") else int(text)
 
 
+def parse_uint32(text: str) -> int:
+    """Raises ValueError."""
+    number = _integer(text)
+    if number is None or number > 0xFFFFFFFF:
+        raise ValueError(f'"{text[:40]}" is not a number of 32 bits')
+    return number
+
+
 parse_cluster_asn = _as_number("an AS number for private use", _CLUSTER_ASNS)
 parse_peer_asn = _as_number("an AS number that a peer can have", _PEER_ASNS)
 parse_asn = _as_number("an AS number", ((1, 4294967294),))
@@ -145,6 +153,52 @@ def _check_multihop(ttl: int) -> None:
 def _check_cni_file(text: str) -> None:
     if not text.startswith("/") or not text.endswith((".conf", ".conflist")):
         raise ValueError(f'"{text}" is not an absolute path that ends in .conf or .conflist')
+
+
+# IANA's registry of well-known communities, under the names that GoBGP, and so kube-router, has for them.
+_WELL_KNOWN = {
+    "internet": 0,
+    "planned-shut": 0xFFFF0000,
+    "graceful-shutdown": 0xFFFF0000,
+    "accept-own": 0xFFFF0001,
+    "route-filter-translated-v4": 0xFFFF0002,
+    "route-filter-v4": 0xFFFF0003,
+    "route-filter-translated-v6": 0xFFFF0004,
+    "route-filter-v6": 0xFFFF0005,
+    "llgr-stale": 0xFFFF0006,
+    "no-llgr": 0xFFFF0007,
+    "blackhole": 0xFFFF029A,
+    "no-export": 0xFFFFFF01,
+    "no-advertise": 0xFFFFFF02,
+    "no-export-subconfed": 0xFFFFFF03,
+    "no-peer": 0xFFFFFF04,
+}
+
+
+def parse_community(text: str) -> str:
+    """A number, "65000:100", a large one "65000:1:2" (RFC 8092) or a well-known name; out comes "65000:100" or
+    "65000:1:2". Raises ValueError.
+    """
+    parts = text.split(":")
+    try:
+        if len(parts) == 3:
+            return ":".join(str(parse_uint32(part)) for part in parts)
+        if len(parts) == 2:
+            return ":".join(str(_half(part)) for part in parts)
+        whole = _WELL_KNOWN.get(text.lower())
+        number = parse_uint32(text) if whole is None else whole
+    except ValueError:
+        raise ValueError(
+            f'"{text[:60]}" is no community: a number, 65000:100, 65000:1:2, or one of {", ".join(_WELL_KNOWN)}'
+        ) from None
+    return f"{number >> 16}:{number & 0xFFFF}"
+
+
+def _half(text: str) -> int:
+    number = parse_uint32(text)
+    if number > 0xFFFF:
+        raise ValueError
+    return number
 
 
 CLUSTER_ASN: Kind[int] = Kind("ASN", _parse_cluster_asn_or_none, str)
