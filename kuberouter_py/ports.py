@@ -138,6 +138,32 @@ class PoliciesOfCluster(Protocol):
     def node(self, name: str) -> Node | None: ...
 
 
+class RoutingOfCluster(Protocol):
+    """What the routing controller asks of the cache. Every answer is the newest object, never a copy in the making."""
+
+    def service_keys(self) -> Collection[ObjectKey]:
+        """Every Service there is, and every Service that a slice names."""
+
+    def service(self, key: ObjectKey) -> Service | None: ...
+
+    def slices_of(self, service: ObjectKey) -> Sequence[EndpointSlice]: ...
+
+    def node(self, name: str) -> Node | None: ...
+
+    def nodes(self) -> Collection[Node]: ...
+
+    def service_cidrs(self) -> Sequence[Cidr]: ...
+
+
+class RoutingFacts(Protocol):
+    """What the routing controller asks of the node besides its tables. Raises EdgeError."""
+
+    def links(self) -> Sequence[LinkState]: ...
+
+    def sysctl_before_us(self, key: str) -> str | None:
+        """A sysctl's value as it was before we first wrote it; None where the kernel has none."""
+
+
 class FirewallFacts(Protocol):
     """What the firewall asks of the node besides its tables. Raises EdgeError."""
 

@@ -31,6 +31,7 @@ class Item(msgspec.Struct, frozen=True, gc=False):
 
 Unit = tuple[Item, ...]
 Owner = Hashable
+Dirty = dict[str, set[Any]]  # keys by table: those whose wanted value may differ from what is there
 
 
 class Share(NamedTuple):

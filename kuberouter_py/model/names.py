@@ -100,6 +100,11 @@ def is_vip_link(name: str, kind: str, alias: str, names: Collection[str]) -> boo
     return kind == "dummy" and (name in names or alias == VIP_LINK_ALIAS)
 
 
+def is_tunnel(name: str, alias: str) -> bool:
+    """Whether a link is one of ours to another node."""
+    return name.startswith(TUNNEL_PREFIX) and alias == TUNNEL_ALIAS
+
+
 @cache
 def services_set(role: str, family: int) -> str:
     """ "krpy-svc-vips-4"; role: see controllers/services/chains.py."""

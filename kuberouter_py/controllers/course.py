@@ -1,0 +1,106 @@
+"""What a controller's syncs have in common: the reconciler and who may ask it when, comparing piece by piece, reports.
+
+Deciding is its user's. All calls come from the runner's thread, but for those that say otherwise.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from kuberouter_py.controllers.comparison import Comparison
+from kuberouter_py.controllers.history import Clocks, History
+from kuberouter_py.controllers.reconcile import Dirty, Outcome, Reconciler, first_failure
+from kuberouter_py.model.report import Note, SyncReport
+from kuberouter_py.ports import Busy, Refused, Table
+
+PATIENCE = 2.0  # seconds that a question may wait for a sync
+
+OnReport = Callable[[SyncReport, Sequence[Note]], None]
+
+
+class Course:
+    """name: the controller's. on_report: called after every sync, with the notes that are new. messages: what the edges
+    have sent so far. unread: what else could not be looked at, by what it is, with the reason; its user keeps it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tables: Sequence[Table[Any, Any]],
+        clocks: Clocks,
+        on_report: OnReport,
+        messages: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self.reconciler = Reconciler(tables)
+        self.history = History()
+        self.comparison = Comparison([table.name for table in tables], self.reconciler.is_reading)
+        self.lock = threading.Lock()  # held while state changes: others ask from other threads
+        self.unread: dict[str, str] = {}
+        self._names = [table.name for table in tables]
+        self._clocks = clocks
+        self._on_report = on_report
+        self._messages = messages
+        self._messages_before = 0
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return self._clocks.monotonic()
+
+    def nothing_dirty(self) -> Dirty:
+        return {name: set() for name in self._names}
+
+    def write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
+        outcome = self.reconciler.write(dirty)
+        outcome.unread.update(self.unread)
+        return outcome
+
+    def compare_part(self, name: str) -> bool:
+        """One piece of a table. Only what had to be written or could not be read is reported, and the end of it all."""
+        started = self.now()
+        with self.lock:
+            dirty, last = self.reconciler.read_part(name)
+            outcome = self.write(dirty)
+        if self.comparison.took(self.now() - started, last=last):
+            news = outcome.tables or name in outcome.unread
+            return self.report(started, 0, outcome, full=False) if news else True
+        seconds, whole = self.comparison.ended()
+        return self.report(self.now() - seconds, 0, outcome, full=whole)
+
+    def report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note] = (), *, full: bool) -> bool:
+        """Whether nothing failed."""
+        duration = self.now() - started
+        messages = self._messages()
+        report = SyncReport(
+            controller=self.name,
+            started=self._clocks.wall() - duration,
+            duration=duration,
+            full=full,
+            keys=keys,
+            tables=outcome.tables,
+            messages=messages - self._messages_before,
+            failures=outcome.failures,
+        )
+        self._messages_before = messages
+        self.history.add(report, first_failure(outcome))
+        self._on_report(report, news)
+        return outcome.failures == 0
+
+    def standing(self) -> dict[tuple[str, Any], Refused]:
+        """What is refused now, by table and key; key None: all of the table."""
+        found = self.reconciler.standing()
+        found.update({(what, None): Refused(reason) for what, reason in self.unread.items()})
+        return found
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Any thread: between two syncs. Raises Busy where one takes long."""
+        if not self.lock.acquire(timeout=PATIENCE):
+            raise Busy("the agent is in the middle of a sync that takes long; ask again")
+        try:
+            yield
+        finally:
+            self.lock.release()

@@ -1,0 +1,142 @@
+"""The routing controller: from rung keys to a written difference, and what it reports of itself.
+
+It leaves deciding to decisions.py, comparing to reconcile.py, timing to runner.py. All calls but those that say
+otherwise come from the runner's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import Any
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.course import Course, OnReport
+from kuberouter_py.controllers.history import Clocks, busy_status
+from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.routing.decisions import Decisions
+from kuberouter_py.controllers.routing.rung import HERE, NODE, Rung
+from kuberouter_py.controllers.routing.status import status_of
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.report import ControllerStatus
+from kuberouter_py.ports import Busy, EdgeError, Plan, RoutingFacts, RoutingOfCluster, Table
+
+THE_NODE = "node"  # what it is that could not be looked at
+
+
+class RoutingController:
+    """on_report, messages: see Course."""
+
+    name = "routing"
+
+    def __init__(
+        self,
+        config: Config,
+        node_name: str,
+        cluster: RoutingOfCluster,
+        node_facts: RoutingFacts,
+        tables: Sequence[Table[Any, Any]],
+        clocks: Clocks,
+        on_report: OnReport,
+        messages: Callable[[], int],
+    ) -> None:
+        self._own = ObjectKey("", node_name)
+        self._cluster = cluster
+        self._node_facts = node_facts
+        self._course = Course(self.name, tables, clocks, on_report, messages)
+        self._decisions = Decisions(config, node_name, cluster, self._course.reconciler, node_facts.sysctl_before_us)
+        self._begun = False
+
+    # -- called by the runner --------------------------------------------------------------------------------------
+
+    def first_sync(self) -> bool:
+        course = self._course
+        started = course.now()
+        with course.lock:
+            dirty = course.reconciler.read()
+            self._look()
+            if course.unread:  # who we are decides everything: not a byte before that
+                return course.report(started, 0, Outcome(unread=dict(course.unread)), full=False)
+            self._begun = True
+            self._decisions.all(dirty)
+            outcome = course.write(dirty)
+        return course.report(started, len(self._cluster.nodes()), outcome, self._decisions.notes.news(), full=True)
+
+    def sync(self, keys: Collection[Hashable]) -> bool:
+        if not self._begun:  # what was missing may have come
+            return self.first_sync()
+        course = self._course
+        started = course.now()
+        rung = [key for key in keys if isinstance(key, Rung)]
+        with course.lock:
+            here = any(key.kind == HERE or key == Rung(NODE, self._own) for key in rung)
+            moved = self._look() if here else False
+            dirty = course.nothing_dirty()
+            self._decisions.of(rung, moved, dirty)
+            outcome = course.write(dirty)
+        return course.report(started, len(rung), outcome, self._decisions.notes.news(), full=False)
+
+    def begin_compare(self, tables: Collection[str]) -> None:
+        """Tables that are named have just been changed by somebody: they come before those whose turn it is anyway."""
+        self._course.comparison.ask(tables)
+
+    def background(self) -> bool | None:
+        table = self._course.comparison.table() if self._begun else None
+        return self._course.compare_part(table) if table else None
+
+    def due(self) -> float | None:
+        return None
+
+    def retry(self) -> bool:
+        """What was refused or could not be read."""
+        if not self._begun:
+            return self.first_sync()
+        course = self._course
+        started = course.now()
+        with course.lock:
+            moved = self._look()
+            dirty = course.reconciler.read(course.reconciler.suspect_tables())
+            self._decisions.of((), moved, dirty)
+            outcome = course.write(dirty)
+        return course.report(started, 0, outcome, self._decisions.notes.news(), full=False)
+
+    def _look(self) -> bool:
+        """Whether the node is another one than it was. One that cannot be looked at is taken as it was."""
+        self._course.unread.pop(THE_NODE, None)
+        try:
+            moved = self._decisions.look(self._node_facts.links())
+        except EdgeError as error:
+            self._course.unread[THE_NODE] = str(error)
+            return False
+        if not self._decisions.view.known:
+            self._course.unread[THE_NODE] = f"there is no Node {self._own.name} yet"
+        return moved
+
+    # -- called from any thread ------------------------------------------------------------------------------------
+
+    def status(self, more_facts: Mapping[str, str]) -> ControllerStatus:
+        """more_facts: what the caller knows of the edges."""
+        course = self._course
+        try:
+            with course.asked():
+                wanted = course.reconciler.wanted
+                return status_of(course.history, self._decisions, wanted, course.standing(), more_facts)
+        except Busy:
+            return busy_status(self.name, course.history, more_facts)
+
+    # -- called once, without a runner -----------------------------------------------------------------------------
+
+    def plan(self) -> dict[str, Plan[Any, Any]]:
+        """What a first sync would write; writes nothing. Raises EdgeError."""
+        reconciler = self._course.reconciler
+        dirty = reconciler.read()
+        self._decisions.look(self._node_facts.links())
+        if self._decisions.view.known:
+            self._decisions.all(dirty)
+            return reconciler.plans(dirty)
+        self._course.unread[THE_NODE] = f"there is no Node {self._own.name}"
+        return {}
+
+    def cleanup(self) -> Outcome:
+        """Sync to nothing: the same path with nothing wanted."""
+        reconciler = self._course.reconciler
+        return reconciler.write(reconciler.read())

@@ -1,0 +1,34 @@
+"""What is not as its owner asked, by whose decision it is, and which of it is news. Pure bookkeeping."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+from kuberouter_py.model.report import Note
+
+
+class Notes:
+    def __init__(self) -> None:
+        self._of: dict[Hashable, tuple[Note, ...]] = {}
+        self._told: set[Note] = set()
+
+    def update(self, notes: Mapping[Hashable, Sequence[Note]]) -> None:
+        """Replace what these owners' decisions say."""
+        for owner, said in notes.items():
+            if said:
+                self._of[owner] = tuple(said)
+            else:
+                self._of.pop(owner, None)
+
+    def __iter__(self) -> Iterator[Note]:
+        return (note for notes in self._of.values() for note in notes)
+
+    def of(self, owner: Hashable) -> tuple[Note, ...]:
+        return self._of.get(owner, ())
+
+    def news(self) -> list[Note]:
+        """Those that did not stand at the last call."""
+        standing = dict.fromkeys(self)
+        fresh = [note for note in standing if note not in self._told]
+        self._told = set(standing)
+        return fresh

@@ -1,0 +1,60 @@
+"""DECIDE, for this node itself: sysctls, sets, chains, the pods' bridge, the policy rules of the overlay. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.reconcile import Item, Share
+from kuberouter_py.controllers.routing.chains import chains, sets
+from kuberouter_py.controllers.routing.nodes import members
+from kuberouter_py.controllers.routing.view import View
+from kuberouter_py.model.bgp import Announced
+from kuberouter_py.model.cluster import Node
+from kuberouter_py.model.kernel import family_of
+from kuberouter_py.model.names import OVERLAY_TABLE, POD_BRIDGE
+from kuberouter_py.model.podnet import Listener, LookupRule, PodBridge
+
+SYSCTLS, SETS, CHAINS = "sysctls", "ipsets", "iptables"
+BRIDGES, LISTENERS, RULES, ANNOUNCED = "pod bridges", "gue ports", "lookup rules", "announced"
+
+
+def own_share(
+    config: Config, view: View, node: Node | None, tunnelled: Collection[int], before_us: Callable[[str], str | None]
+) -> Share:
+    """One unit. tunnelled: families in which tunnels lead to some Node. before_us: a sysctl's value before we first
+    wrote it, None where there is none.
+    """
+    items = [Item(SYSCTLS, key, value) for key, value in _sysctls(config, view, before_us)]
+    for family in view.families:
+        items += [Item(SETS, name, header) for name, header in sets(family)]
+        items += [Item(CHAINS, chain, rules) for chain, rules in chains(config, view, family)]
+    if config.enable_cni:
+        mtu = view.pod_mtu(sorted(tunnelled)) if config.auto_mtu else 0
+        items.append(Item(BRIDGES, POD_BRIDGE, PodBridge(mtu)))
+    if view.overlay and view.gue_port:
+        items += [Item(LISTENERS, Listener(family, view.gue_port), None) for family in view.families]
+    if node is not None:
+        items += members(view, node)
+    for cidr in view.pod_cidrs:
+        if family_of(cidr.network) in view.families:
+            items.append(Item(ANNOUNCED, cidr, Announced.PODS))
+            if view.overlay:
+                items.append(Item(RULES, LookupRule(cidr.network, cidr.prefix), OVERLAY_TABLE))
+    return Share((), {"own": tuple(items)})
+
+
+def _sysctls(config: Config, view: View, before_us: Callable[[str], str | None]) -> Iterator[tuple[str, str]]:
+    if 4 in view.families:
+        yield "net/ipv4/ip_forward", "1"
+    if 6 in view.families:
+        # A link that forwards no longer heeds router advertisements unless accept_ra is 2: a node that has its address
+        # or default route from them would lose both (Documentation/networking/ip-sysctl).
+        for link in view.links:
+            if before_us(f"net/ipv6/conf/{link.name}/accept_ra") == "1":
+                yield f"net/ipv6/conf/{link.name}/accept_ra", "2"
+        yield "net/ipv6/conf/all/forwarding", "1"
+    if config.enable_cni:  # as kube-router does: pods of one bridge are seen by iptables
+        for family, key in ((4, "bridge-nf-call-iptables"), (6, "bridge-nf-call-ip6tables")):
+            if family in view.families:
+                yield f"net/bridge/{key}", "1"
