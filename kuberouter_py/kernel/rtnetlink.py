@@ -1,7 +1,8 @@
 """Owns the layout of rtnetlink's messages (rtnetlink(7), include/uapi/linux/{rtnetlink,if_link,if_addr}.h), both ways.
 
 Pure: bytes in, bytes out. Which messages to send is left to links.py, routes.py, diversions.py, pod_addresses.py,
-bridge.py and monitor.py, the sending to netlink.py. What goes by the ten thousand is packed in one step.
+bridge.py and monitor.py, the sending to netlink.py; the router's own routes are packed in route_codec.py. What goes by
+the ten thousand is packed in one step.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ IFF_PROMISC: Final = 0x100
 RT_TABLE_MAIN, RT_TABLE_LOCAL = 254, 255
 RTN_LOCAL: Final = 2
 RTPROT_KERNEL: Final = 2
-_RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
+RT_SCOPE_UNIVERSE, RT_SCOPE_LINK, _RT_SCOPE_HOST = 0, 253, 254
 _RTM_F_FIB_MATCH = 0x2000  # answer with the table's entry, not with the route made of it
 
 IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, IFLA_AF_SPEC, IFLA_EXT_MASK = (
@@ -43,13 +44,13 @@ _RTEXT_FILTER_SKIP_STATS = 1 << 3
 IFLA_BRPORT_MODE: Final = 4  # hairpin mode
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
-_RTA_DST, _RTA_OIF, _RTA_PREFSRC, _RTA_TABLE, _RTA_MARK = 1, 4, 7, 15, 16
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, _RTA_TABLE, _RTA_MARK = 1, 4, 5, 6, 7, 15, 16
 _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
 _FR_ACT_TO_TBL: Final = 1
 _FOREVER: Final = 0xFFFF_FFFF  # INFINITY_LIFE_TIME
 
 _IFINFO = struct.Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
-_ROUTE = struct.Struct("=8BI")  # family, lengths of dst and src, tos, table, protocol, scope, type; flags
+ROUTE = struct.Struct("=8BI")  # family, lengths of dst and src, tos, table, protocol, scope, type; flags
 _ATTRIBUTE = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
 _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, link
@@ -81,7 +82,9 @@ class AddressMessage(NamedTuple):
 
 
 class RouteMessage(NamedTuple):
-    """destination: b"" for a default route. link 0: none, or several (multipath)."""
+    """destination: b"" for a default route. link 0: none, or several (multipath). metric: of IPv6 never 0, but for the
+    kernel's own.
+    """
 
     destination: bytes
     prefix: int
@@ -90,6 +93,8 @@ class RouteMessage(NamedTuple):
     protocol: int
     type: int
     table: int
+    gateway: bytes = b""
+    metric: int = 0
 
 
 class RuleMessage(NamedTuple):
@@ -208,11 +213,11 @@ def new_address(link: int, address: bytes) -> bytes:
     flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL | NLM_F_REQUEST
     if len(address) == 4:
         return _ADDRESS_4.pack(
-            _ADDRESS_4.size, RTM_NEWADDR, flags, 0, 0, AF_INET, 32, 0, _RT_SCOPE_LINK, link, 8, _IFA_LOCAL, address
+            _ADDRESS_4.size, RTM_NEWADDR, flags, 0, 0, AF_INET, 32, 0, RT_SCOPE_LINK, link, 8, _IFA_LOCAL, address
         )
     return _ADDRESS_6.pack(
         _ADDRESS_6.size, RTM_NEWADDR, flags, 0, 0,
-        AF_INET6, 128, _IFA_F_NODAD, _RT_SCOPE_UNIVERSE, link, 20, _IFA_ADDRESS, address,
+        AF_INET6, 128, _IFA_F_NODAD, RT_SCOPE_UNIVERSE, link, 20, _IFA_ADDRESS, address,
         8, _IFA_FLAGS, _IFA_F_NODAD | _IFA_F_NOPREFIXROUTE, 20, _IFA_CACHEINFO, 0, _FOREVER, 0, 0,
     )  # fmt: skip
 
@@ -261,19 +266,19 @@ def local_route(kind: int, flags: int, link: int, address: bytes, source: bytes,
     """
     size = len(address)
     layout = _route_layout(size, bool(source))
-    family, scope = (AF_INET, _RT_SCOPE_HOST) if size == 4 else (AF_INET6, _RT_SCOPE_UNIVERSE)
+    family, scope = (AF_INET, _RT_SCOPE_HOST) if size == 4 else (AF_INET6, RT_SCOPE_UNIVERSE)
     head = (
         layout.size, kind, flags | NLM_F_REQUEST, 0, 0,
         family, size * 8, 0, 0, RT_TABLE_LOCAL, protocol, scope, RTN_LOCAL, 0,
-        4 + size, _RTA_DST, address, 8, _RTA_OIF, link,
+        4 + size, RTA_DST, address, 8, RTA_OIF, link,
     )  # fmt: skip
-    return layout.pack(*head, 4 + size, _RTA_PREFSRC, source) if source else layout.pack(*head)
+    return layout.pack(*head, 4 + size, RTA_PREFSRC, source) if source else layout.pack(*head)
 
 
 def local_routes(family: int, link: int = 0) -> bytes:
     """A dump of table local; family 4 or 6; link: those by way of it only (where the socket is strict)."""
-    header = _ROUTE.pack(AF_INET if family == 4 else AF_INET6, 0, 0, 0, RT_TABLE_LOCAL, 0, 0, RTN_LOCAL, 0)
-    return netlink.message(RTM_GETROUTE, 0, header, *([netlink.u32(_RTA_OIF, link)] if link else []))
+    header = ROUTE.pack(AF_INET if family == 4 else AF_INET6, 0, 0, 0, RT_TABLE_LOCAL, 0, 0, RTN_LOCAL, 0)
+    return netlink.message(RTM_GETROUTE, 0, header, *([netlink.u32(RTA_OIF, link)] if link else []))
 
 
 def route_to(address: bytes) -> bytes:
@@ -291,41 +296,47 @@ def way_to(address: bytes, mark: int = 0) -> bytes:
 
 def _ask_route(address: bytes, flags: int, more: bytes = b"") -> bytes:
     family = AF_INET if len(address) == 4 else AF_INET6
-    header = _ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, flags)
-    return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(_RTA_DST, address), more)
+    header = ROUTE.pack(family, len(address) * 8, 0, 0, 0, 0, 0, 0, flags)
+    return netlink.message(RTM_GETROUTE, 0, header, netlink.attribute(RTA_DST, address), more)
 
 
 def read_route(payload: memoryview) -> RouteMessage:
-    _, prefix, _, _, table, protocol, _, type_, _ = _ROUTE.unpack_from(payload)
-    destination = source = b""
-    link = 0
+    _, prefix, _, _, table, protocol, _, type_, _ = ROUTE.unpack_from(payload)
+    destination = source = gateway = b""
+    link = metric = 0
     offset, end = 12, len(payload)
     while offset + 4 <= end:
         length, kind = _ATTRIBUTE.unpack_from(payload, offset)
         if length < 4:
             break
-        if kind == _RTA_DST:
+        if kind == RTA_DST:
             destination = bytes(payload[offset + 4 : offset + length])
-        elif kind == _RTA_OIF:
+        elif kind == RTA_OIF:
             link = _U32.unpack_from(payload, offset + 4)[0]
-        elif kind == _RTA_PREFSRC:
+        elif kind == RTA_PRIORITY:
+            metric = _U32.unpack_from(payload, offset + 4)[0]
+        elif kind == RTA_GATEWAY:
+            gateway = bytes(payload[offset + 4 : offset + length])
+        elif kind == RTA_PREFSRC:
             source = bytes(payload[offset + 4 : offset + length])
         elif kind == _RTA_TABLE:
             table = _U32.unpack_from(payload, offset + 4)[0]
         offset += (length + 3) & ~3
-    return RouteMessage(destination, prefix, link, source, protocol, type_, table)
+    return RouteMessage(destination, prefix, link, source, protocol, type_, table, gateway, metric)
 
 
 def local_default(kind: int, flags: int, family: int, table: int, link: int, protocol: int) -> bytes:
     """`ip route … local default dev LINK table TABLE proto PROTOCOL`: whatever looks there is this node's own."""
-    af, scope = (AF_INET, _RT_SCOPE_HOST) if family == 4 else (AF_INET6, _RT_SCOPE_UNIVERSE)
-    header = _ROUTE.pack(af, 0, 0, 0, table, protocol, scope, RTN_LOCAL, 0)
-    return netlink.message(kind, flags, header, netlink.u32(_RTA_OIF, link))
+    af, scope = (AF_INET, _RT_SCOPE_HOST) if family == 4 else (AF_INET6, RT_SCOPE_UNIVERSE)
+    header = ROUTE.pack(af, 0, 0, 0, table, protocol, scope, RTN_LOCAL, 0)
+    return netlink.message(kind, flags, header, netlink.u32(RTA_OIF, link))
 
 
-def routes_of_table(family: int, table: int) -> bytes:
-    """A dump (of that table only where the socket is strict; ENOENT where there is no such table)."""
-    header = _ROUTE.pack(AF_INET if family == 4 else AF_INET6, 0, 0, 0, table, 0, 0, 0, 0)
+def routes_of_table(family: int, table: int, protocol: int = 0) -> bytes:
+    """A dump (of that table only, and of that protocol, where the socket is strict; ENOENT where there is no such
+    table).
+    """
+    header = ROUTE.pack(AF_INET if family == 4 else AF_INET6, 0, 0, 0, table, protocol, 0, 0, 0)
     return netlink.message(RTM_GETROUTE, 0, header)
 
 
@@ -335,7 +346,7 @@ def routes_of_table(family: int, table: int) -> bytes:
 def mark_rule(kind: int, flags: int, family: int, rule: RuleMessage) -> bytes:
     """`ip rule … fwmark MARK/MASK lookup TABLE pref PRIORITY protocol PROTOCOL`."""
     af = AF_INET if family == 4 else AF_INET6
-    header = _ROUTE.pack(af, 0, 0, 0, rule.table, 0, 0, _FR_ACT_TO_TBL, 0)  # struct fib_rule_hdr: of the same layout
+    header = ROUTE.pack(af, 0, 0, 0, rule.table, 0, 0, _FR_ACT_TO_TBL, 0)  # struct fib_rule_hdr: of the same layout
     return netlink.message(
         kind, flags, header,
         netlink.u32(_FRA_PRIORITY, rule.priority),
@@ -347,11 +358,11 @@ def mark_rule(kind: int, flags: int, family: int, rule: RuleMessage) -> bytes:
 
 def all_rules(family: int) -> bytes:
     """A dump."""
-    return netlink.message(RTM_GETRULE, 0, _ROUTE.pack(AF_INET if family == 4 else AF_INET6, *[0] * 8))
+    return netlink.message(RTM_GETRULE, 0, ROUTE.pack(AF_INET if family == 4 else AF_INET6, *[0] * 8))
 
 
 def read_rule(payload: memoryview) -> RuleMessage:
-    found = netlink.attributes(payload, _ROUTE.size)
+    found = netlink.attributes(payload, ROUTE.size)
     priority, mark, mask = (
         _U32.unpack_from(found[kind])[0] if kind in found else 0 for kind in (_FRA_PRIORITY, _FRA_FWMARK, _FRA_FWMASK)
     )
