@@ -37,7 +37,7 @@ IFLA_IFNAME, IFLA_MTU, IFLA_MASTER, IFLA_PROTINFO, IFLA_LINKINFO, IFLA_IFALIAS, 
 IFLA_INFO_KIND, IFLA_INFO_DATA = 1, 2
 _IFLA_IPTUN_LOCAL, _IFLA_IPTUN_PROTO = 2, 9  # if_tunnel.h
 _IPPROTO_IPV6: Final = 41
-_IFLA_INET_CONF: Final = 1
+IFLA_INET_CONF: Final = 1
 # Numbers of an IPv4 link's settings (ip.h); told as an array, in which the first has index 0.
 CONF_RP_FILTER, CONF_ARP_IGNORE = 8, 19
 _RTEXT_FILTER_SKIP_STATS = 1 << 3
@@ -150,7 +150,7 @@ def describe(name: str, alias: str) -> bytes:
 
 def set_ipv4(link: int, setting: int, value: int) -> bytes:
     """One of /proc/sys/net/ipv4/conf/LINK/…, in whichever namespace the socket is."""
-    conf = netlink.nested(_IFLA_INET_CONF, netlink.u32(setting, value))
+    conf = netlink.nested(IFLA_INET_CONF, netlink.u32(setting, value))
     spec = netlink.nested(IFLA_AF_SPEC, netlink.nested(AF_INET, conf))
     return netlink.message(RTM_SETLINK, 0, _IFINFO.pack(0, 0, link, 0, 0), spec)
 
@@ -193,7 +193,7 @@ def _tunnel_from(information: Mapping[int, memoryview]) -> bytes:
 
 def _ipv4_settings(found: Mapping[int, memoryview]) -> tuple[int, ...]:
     families = netlink.attributes(found[IFLA_AF_SPEC]) if IFLA_AF_SPEC in found else {}
-    conf = netlink.attributes(families[AF_INET]).get(_IFLA_INET_CONF) if AF_INET in families else None
+    conf = netlink.attributes(families[AF_INET]).get(IFLA_INET_CONF) if AF_INET in families else None
     return struct.unpack(f"={len(conf) // 4}I", conf) if conf is not None else ()
 
 

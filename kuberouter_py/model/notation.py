@@ -42,6 +42,7 @@ from kuberouter_py.model.kernel import (
     Protocol as IpProtocol,
 )
 from kuberouter_py.model.names import DIVERSION_PRIORITY, DIVERSION_TABLE, POD_TUNNELS, ROUTE_PROTOCOL
+from kuberouter_py.model.notation_routing import NOTATIONS as _OF_ROUTER
 
 
 class Difference(Protocol):
@@ -457,4 +458,5 @@ _NOTATIONS: Mapping[str, _Notation] = {
     "addresses": _Notation(_address_text, _add_address, _only_new(_add_address), _remove_address),
     "routes": _Notation(address_text, _add_route, _only_new(_add_route), _remove_route),
     "health checks": _Notation(_port_text, _add_health_check, _only_new(_add_health_check), _remove_health_check),
+    **{table: _Notation(*told) for table, told in _OF_ROUTER.items()},
 }

@@ -28,7 +28,7 @@ class Tunnel(NamedTuple):
     """A link that leads to one other node; its key in the table is its name (names.tunnel_name).
 
     family: of its outer addresses, and of what it carries. port: UDP destination port of Generic UDP Encapsulation;
-    0: plain ipip or ip6ip6. mtu: of what goes in; 0: the kernel's choice.
+    0: plain ipip or ip6ip6. mtu: of what goes in; 0: as the kernel made it.
     """
 
     family: int

@@ -1,0 +1,161 @@
+"""Owns the tunnels to other nodes: `ip link add krt4-c000020c type ipip remote … local …`, in IPv6 ip6tnl, either also
+inside UDP (Generic UDP Encapsulation), each with TUNNEL_ALIAS as the mark that makes it ours.
+
+Which nodes need one, and the routes into it, is left to others; so are the ports where GUE is taken in (kernel/gue.py).
+The devices tunl0 and ip6tnl0, which the kernel makes with its modules, are nobody's.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from kuberouter_py.kernel import rtnetlink
+from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.tunnel_codec import (
+    KINDS,
+    MODULES,
+    change_tunnel,
+    delete_named,
+    new_tunnel,
+    open_tunnel,
+    read_data,
+    read_ends,
+    read_tunnel,
+)
+from kuberouter_py.model.kernel import address_text
+from kuberouter_py.model.names import TUNNEL_ALIAS, TUNNEL_PREFIX
+from kuberouter_py.model.podnet import Tunnel
+from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+
+LEAST_MTU: Final = {4: 68, 6: 1280}
+# What stands there is not what it should be, or not ours: equal to nothing that is wanted.
+BROKEN: Final = Tunnel(0, b"", b"")
+
+
+class _Link(NamedTuple):
+    kind: str
+    alias: str
+    value: Tunnel  # or BROKEN
+    ends: tuple[bytes, bytes]
+
+    @property
+    def is_ours(self) -> bool:
+        return self.kind in KINDS.values() and self.alias == TUNNEL_ALIAS
+
+
+class _Failed(NamedTuple):
+    at: int  # which of the key's messages
+    errno: int
+
+
+class Tunnels:
+    """Table[str, Tunnel]: name -> tunnel. One whose MTU was left to the kernel reads so, in the process that did it."""
+
+    name = "tunnels"
+
+    def __init__(self, batch: Batch) -> None:
+        """batch: of NETLINK_ROUTE."""
+        self._batch = batch
+        self._mtu_as_it_is: set[str] = set()
+
+    def read(self) -> Actual[str, Tunnel]:
+        actual: Actual[str, Tunnel] = Actual({})
+        for name, link in self._links().items():
+            if link.is_ours:
+                actual.ours[name] = self._known(name, link.value)
+            elif name.startswith((f"{TUNNEL_PREFIX}4-", f"{TUNNEL_PREFIX}6-")):
+                actual.foreign[name] = BROKEN
+        return actual
+
+    def apply(self, plan: Plan[str, Tunnel]) -> dict[str, Refused]:
+        wanted = {**plan.add, **{name: new for name, (_old, new) in plan.change.items()}}
+        try:
+            links = self._links()
+        except EdgeError as error:
+            return dict.fromkeys([*wanted, *plan.remove], Refused(str(error)))
+        self._mtu_as_it_is.difference_update(plan.remove)
+        self._mtu_as_it_is |= {name for name, tunnel in wanted.items() if not tunnel.mtu}
+        self._mtu_as_it_is -= {name for name, tunnel in wanted.items() if tunnel.mtu}
+        refused = self._bring(wanted, links)
+        gone = [name for name in plan.remove if name in links and links[name].is_ours]
+        for name, failed in self._send({name: [delete_named(name)] for name in gone}).items():
+            if failed.errno != errno.ENODEV:
+                refused[name] = Refused(f"link {name}: {error_text(failed.errno)}")
+        return refused
+
+    def _links(self) -> dict[str, _Link]:
+        """Every tunnel of these kinds, and whatever else has a name of ours. Raises EdgeError."""
+        found: dict[str, _Link] = {}
+        for payload in self._batch.dump(rtnetlink.all_links()):
+            link = rtnetlink.read_link(payload)
+            if link.kind in KINDS.values() or link.name.startswith(TUNNEL_PREFIX):
+                data = read_data(payload)
+                found[link.name] = _Link(link.kind, link.alias, read_tunnel(link, data) or BROKEN, read_ends(data))
+        return found
+
+    def _known(self, name: str, value: Tunnel) -> Tunnel:
+        return value._replace(mtu=0) if name in self._mtu_as_it_is else value
+
+    def _bring(self, wanted: Mapping[str, Tunnel], links: Mapping[str, _Link]) -> dict[str, Refused]:
+        refused: dict[str, Refused] = {}
+        work: dict[str, list[bytes]] = {}
+        for name, tunnel in wanted.items():
+            there = links.get(name)
+            least = LEAST_MTU[tunnel.family]
+            if 0 < tunnel.mtu < least:
+                reason = f"an MTU of {tunnel.mtu} is less than the {least} that IPv{tunnel.family} needs"
+                refused[name] = Refused(f"link {name}: {reason}")
+            elif there is None:
+                work[name] = [new_tunnel(name, tunnel), _opening(name, tunnel)]
+            elif not there.is_ours:
+                refused[name] = Refused(f"link {name} is there already, {_described(there)}, and is not ours")
+            elif self._known(name, there.value) != tunnel:
+                work[name] = [change_tunnel(name, tunnel), _opening(name, tunnel)]
+        failed = self._send(work)
+        # What is no tunnel of ours any more, and cannot be made one where it stands (the other kind), makes room.
+        again = {name: wanted[name] for name in failed if name in links and links[name].value == BROKEN}
+        self._send({name: [delete_named(name)] for name in again})
+        failed = {name: why for name, why in failed.items() if name not in again}
+        failed.update(self._send({name: [new_tunnel(name, one), _opening(name, one)] for name, one in again.items()}))
+        # Made, but not opened: without its alias it would be nobody's.
+        half = [name for name, why in failed.items() if why.at == 1 and (name in again or name not in links)]
+        self._send({name: [delete_named(name)] for name in half})
+        refused.update({name: _refusal(name, wanted[name], why.errno, links) for name, why in failed.items()})
+        return refused
+
+    def _send(self, work: Mapping[str, Sequence[bytes]]) -> dict[str, _Failed]:
+        """The first failure of each key. All in as few exchanges as there are batches."""
+        owners = [(name, at) for name, messages in work.items() for at in range(len(messages))]
+        failed: dict[str, _Failed] = {}
+        for index, number in sorted(self._batch.send([one for messages in work.values() for one in messages]).items()):
+            name, at = owners[index]
+            failed.setdefault(name, _Failed(at, number))
+        return failed
+
+
+def _opening(name: str, tunnel: Tunnel) -> bytes:
+    return open_tunnel(name, tunnel.family, TUNNEL_ALIAS)
+
+
+def _described(link: _Link) -> str:
+    return f"of kind {link.kind or 'hardware'}" + (f' with alias "{link.alias}"' if link.alias else "")
+
+
+def _refusal(name: str, tunnel: Tunnel, number: int, links: Mapping[str, _Link]) -> Refused:
+    what = f"link {name}: {error_text(number)}"
+    if number == errno.EEXIST:
+        ends = (tunnel.local, tunnel.remote)
+        other = next((other for other, link in links.items() if link.ends == ends and other != name), "another link")
+        way = f"from {address_text(tunnel.local)} to {address_text(tunnel.remote)}"
+        return Refused(f"link {name}: {other} leads {way} already, and is not ours")
+    if number == errno.EOPNOTSUPP:
+        return Refused(f"{what}; on the host, try: modprobe {MODULES[tunnel.family]}", missing=True)
+    if number == errno.EINVAL and tunnel.port:
+        module = "fou" if tunnel.family == 4 else "fou6"
+        return Refused(
+            f"{what}; does this kernel offer GUE (CONFIG_NET_FOU_IP_TUNNELS)? On the host, try: modprobe {module}",
+            missing=True,
+        )
+    return Refused(what, missing=number == errno.EPERM)

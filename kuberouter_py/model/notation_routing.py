@@ -1,0 +1,58 @@
+"""Keys and values of the router's tables in the notation of the tools: ip. As notation.py, which knows them by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kuberouter_py.model.kernel import address_text
+from kuberouter_py.model.names import TUNNEL_ALIAS
+from kuberouter_py.model.podnet import Tunnel
+
+# -- tunnels ---------------------------------------------------------------------------------------------------------
+
+_KINDS = {4: "ipip mode ipip", 6: "ip6tnl mode ip6ip6"}
+_OUTER = {4: "ttl 64 pmtudisc", 6: "hoplimit 64 encaplimit none"}
+
+
+def _tunnel_line(verb: str, name: str, tunnel: Tunnel) -> str:
+    mtu = f" mtu {tunnel.mtu}" if tunnel.mtu else ""
+    ends = f"remote {address_text(tunnel.remote)} local {address_text(tunnel.local)}"
+    udp = f"gue encap-sport auto encap-dport {tunnel.port}" if tunnel.port else "none"
+    return f"ip link {verb} {name}{mtu} type {_KINDS[tunnel.family]} {ends} {_OUTER[tunnel.family]} encap {udp}"
+
+
+def _open_tunnel(name: str, tunnel: Tunnel) -> Iterator[str]:
+    yield f'ip link set {name} up alias "{TUNNEL_ALIAS}"'
+    if tunnel.family == 4:
+        yield f"sysctl -w net/ipv4/conf/{name}/rp_filter=0"
+
+
+def _add_tunnel(name: str, tunnel: Tunnel) -> Iterator[str]:
+    yield _tunnel_line("add", name, tunnel)
+    yield from _open_tunnel(name, tunnel)
+
+
+def _change_tunnel(name: str, old: Tunnel, new: Tunnel) -> Iterator[str]:
+    if old == new._replace(mtu=old.mtu) and not new.mtu:
+        return  # its MTU is left as it is
+    yield _tunnel_line("change", name, new)
+    yield from _open_tunnel(name, new)
+
+
+def _remove_link(name: str, _value: Any) -> Iterator[str]:
+    yield f"ip link del {name}"
+
+
+# -- all of them: how a key is told, and what adds, changes and removes it --------------------------------------------
+
+Told = tuple[
+    Callable[[Any], str],
+    Callable[[Any, Any], Iterator[str]],
+    Callable[[Any, Any, Any], Iterator[str]],
+    Callable[[Any, Any], Iterator[str]],
+]
+
+NOTATIONS: Mapping[str, Told] = {
+    "tunnels": (str, _add_tunnel, _change_tunnel, _remove_link),
+}
