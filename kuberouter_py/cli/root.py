@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 import kuberouter_py
+from kuberouter_py.cli.bgp import bgp
 from kuberouter_py.cli.errors import must_be_root
 from kuberouter_py.cli.explain import explain
 from kuberouter_py.cli.options import GoFlagsGroup, click_options, configuration, given_texts
@@ -63,8 +64,8 @@ root = GoFlagsGroup(
             help="show the version and exit",
         ),
     ],
-    commands={"explain": explain, "plan": plan, "status": status, "takeover": takeover},
-    help="""One agent per Kubernetes node: Services through IPVS, and NetworkPolicy.
+    commands={"bgp": bgp, "explain": explain, "plan": plan, "status": status, "takeover": takeover},
+    help="""One agent per Kubernetes node: Services through IPVS, NetworkPolicy, and the pods' network.
 
     Without a command it runs until it is told to stop (SIGTERM, SIGINT) and then leaves the node forwarding; --cleanup
     takes everything of ours away.

@@ -98,6 +98,9 @@ class Announced(Enum):
     HELD = 3  # to nobody; it only says that the prefix is ours, so that no peer's route to it is taken
 
 
+ESTABLISHED = "Established"
+
+
 class PeerState(NamedTuple):
     """What the engine says of one session now. since: seconds since 1970. state: RFC 4271's ("Established", "Active",
     "Idle" …). reason: of the last failure, "" where there was none. received, accepted, announced: routes by family.

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from kuberouter_py.model.cluster import ObjectKey
 
+PEER_UP = "BgpPeerUp"  # the one reason of a note that says that something is as it should be
+
 
 class Note(NamedTuple):
     """One part of one object that is not (or not quite) as its owner asked, and why.

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from kuberouter_py.model.report import Note
+from kuberouter_py.model.report import PEER_UP, Note
 from kuberouter_py.ports import EdgeError
 
 COMPONENT = "kuberouter-py"
@@ -138,7 +138,7 @@ def event_body(note: Note, uid: str, now: float) -> dict[str, Any]:
             "namespace": namespace or "default",
         },
         "involvedObject": regarding,
-        "type": "Warning",
+        "type": "Normal" if note.reason == PEER_UP else "Warning",
         "reason": note.reason,
         "message": message,
         "source": {"component": COMPONENT},

@@ -17,6 +17,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from kuberouter_py.model.report import ControllerStatus, SyncReport
+from kuberouter_py.observe.bgp_metrics import SessionCounters, bgp_metrics
 from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.http import Response
 
@@ -77,6 +78,7 @@ _SERVICE_GAUGES = {
 # What a controller counts in its status -> the metric, and what it says.
 _STANDING = {
     ("services", "virtual servers"): ("kube_router_controller_ipvs_services", "virtual servers of ours in IPVS"),
+    ("routing", "pod routes"): ("kube_router_host_routes_synced", "routes to other nodes' pods"),
     ("firewall", "guards"): (
         "kube_router_controller_policy_chains",
         "chains that hold the rules of the policies that select pods of this node",
@@ -91,6 +93,11 @@ _STANDING = {
         "kuberouter_py_netpol_outdated_pods",
         "pods of this node whose changed rules could not be written yet",
     ),
+}
+# Writes that have a name of kube-router's as well: controller, table, action -> the metric.
+_WRITES = {
+    ("routing", "pod routes", "added"): "kube_router_host_routes_added",
+    ("routing", "pod routes", "removed"): "kube_router_host_routes_removed",
 }
 _SERVICE_LABELS = ("svc_namespace", "service_name", "service_vip", "protocol", "port")
 
@@ -117,7 +124,7 @@ class Metrics:
     """Counts what is reported to it (any thread); `exposition` is asked by the HTTP server.
 
     version: of this package. counters: reads IPVS now, with its Services' names; called at each scrape.
-    statuses: every controller's status now. denied: what the firewall has denied until now.
+    statuses: every controller's status now. denied: what the firewall has denied until now. sessions: of BGP, now.
     """
 
     def __init__(
@@ -127,9 +134,11 @@ class Metrics:
         statuses: Callable[[], Sequence[ControllerStatus]],
         wall: Callable[[], float] = time.time,
         denied: Callable[[], Iterable[DeniedCounters]] = tuple,
+        sessions: Callable[[], Iterable[SessionCounters]] = tuple,
     ) -> None:
         self._version = version
         self._denied = denied
+        self._sessions = sessions
         self._service_counters = counters
         self._statuses = statuses
         self._wall = wall
@@ -207,6 +216,7 @@ class Metrics:
             found += self._sync_metrics()
         yield from found
         yield from self._denied_metrics()
+        yield from bgp_metrics(self._sessions())
         yield from self._standing_metrics()
 
     def _service_metrics(self) -> Iterator[Metric]:
@@ -261,7 +271,7 @@ class Metrics:
             succeeded,
             "controller",
         )
-        yield self._writes()
+        yield from self._writes()
         yield from self._answer_counters()
 
     def _durations(self) -> Iterator[Metric]:
@@ -273,21 +283,27 @@ class Metrics:
         yield _histogram("kube_router_controller_ipvs_services_sync_time", text, both)
         text = "duration of a sync of the firewall controller"
         yield _histogram("kube_router_controller_iptables_sync_time", text, self._durations_of("firewall")[1])
+        text = "duration of a sync of the routing controller"
+        yield _histogram("kube_router_controller_routes_sync_time", text, self._durations_of("routing")[1])
 
     def _durations_of(self, controller: str) -> tuple[Mapping[bool, Histogram], Histogram]:
         """Of full and of partial syncs, and of both."""
         kinds = {full: self._syncs.get((controller, full), Histogram(SYNC_BUCKETS)) for full in (True, False)}
         return kinds, _merged(kinds[True], kinds[False])
 
-    def _writes(self) -> Metric:
-        from prometheus_client.core import CounterMetricFamily
+    def _writes(self) -> Iterator[Metric]:
+        from prometheus_client.core import CounterMetricFamily, UnknownMetricFamily
 
         metric = CounterMetricFamily(
             "kube_router_controller_writes", "entries of kernel tables", labels=("controller", "table", "action")
         )
         for labels, count in self._written.items():
             metric.add_metric(labels, count)
-        return metric
+        yield metric
+        for which, name in _WRITES.items():
+            one = UnknownMetricFamily(name, f"routes to other nodes' pods {which[2]}")  # a counter without _total
+            one.add_metric((), self._written[which])
+            yield one
 
     def _answer_counters(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily

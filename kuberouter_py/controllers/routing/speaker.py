@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.routing.annotations import ASN, LISTEN
 from kuberouter_py.controllers.routing.roster import Member, Roster
-from kuberouter_py.model.bgp import Bfd, BgpPeer, GracefulRestart, Password, Speaker
+from kuberouter_py.model.bgp import WITHHELD, Bfd, BgpPeer, GracefulRestart, Password, Speaker
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import address_text, family_of
 from kuberouter_py.model.report import Note
@@ -255,10 +255,15 @@ def _of_flags(us: _Us) -> Iterator[BgpPeer]:
         yield BgpPeer(address=address, asn=asn, port=port, password=password, bfd=bfd)
 
 
-def flag_passwords(config: Config, file_text: str) -> tuple[Password | None, ...]:
-    """Those of --peer-router-ips, of the flag or else of what the file holds. Raises ValueError, which quotes none."""
+def flag_passwords(config: Config, file_text: str, held: Speaker | None = None) -> tuple[Password | None, ...]:
+    """Those of --peer-router-ips, of the flag or else of what the file holds. Raises ValueError, which quotes none.
+
+    held: what BGP runs with now; a password that the running agent does not tell (WITHHELD) is taken from there.
+    """
     if config.peer_router_passwords or not config.peer_router_passwords_file:
-        return config.peer_router_passwords
+        known = {peer.address: peer.password for peer in held.peers} if held else {}
+        pairs = zip(config.peer_router_ips, config.peer_router_passwords, strict=False)
+        return tuple(known.get(address) or each if each is WITHHELD else each for address, each in pairs)
     found = parse_passwords(file_text)
     if len(found) != len(config.peer_router_ips):
         raise ValueError(f"{len(found)} passwords for {len(config.peer_router_ips)} of --peer-router-ips")

@@ -16,7 +16,10 @@ from kuberouter_py.agent import Planned
 from kuberouter_py.cli import main
 from kuberouter_py.cli.options import go_style
 from kuberouter_py.config import Config
+from kuberouter_py.observe.bgp import bgp_text, routes_document
 from kuberouter_py.observe.http import HttpServer, Response, Unix, json_response, text_response
+from tests.unit.observe.bgp_documents import DOCUMENT as SESSIONS
+from tests.unit.observe.bgp_documents import IN, OUT, ROUTER
 from tests.unit.observe.documents import DOCUMENT
 
 
@@ -65,11 +68,15 @@ def socket(tmp_path: Path) -> Iterator[str]:
     server.serve(
         Unix(path),
         {"/config": lambda: json_response(config.as_texts()), "/status": lambda: json_response(DOCUMENT)},
-        {"/explain": _explain, "/matrix": _matrix},
+        {"/explain": _explain, "/matrix": _matrix, "/bgp": lambda _: json_response(SESSIONS), "/bgp/routes": _routes},
     )
     server.start()
     yield path
     server.stop()
+
+
+def _routes(parameters: Mapping[str, str]) -> Response:
+    return json_response([routes_document(ROUTER, IN, OUT)] if parameters.get("peers") == "10.0.0.254,n2" else [])
 
 
 def _explain(parameters: Mapping[str, str]) -> Response:
@@ -275,3 +282,22 @@ def test_takeover_beside_a_running_agent_refuses_another_configuration(
 def test_takeover_needs_the_service_proxy(agent: Agent, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("takeover", "--socket", str(tmp_path / "nobody.sock"), "--run-service-proxy=false") == 1
     assert "--run-service-proxy" in capsys.readouterr().err
+
+
+def test_bgp(socket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bgp", "--socket", socket) == 0
+    assert capsys.readouterr().out == bgp_text(SESSIONS)
+    assert run("--socket", socket, "bgp", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == SESSIONS
+
+
+def test_bgp_routes(socket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bgp", "--socket", socket, "routes", "10.0.0.254", "n2") == 0
+    assert capsys.readouterr().out.startswith("10.0.0.254 (AS 64999), Established, gave us 2 routes:")
+    assert run("bgp", "routes", "-o", "json", "--socket", socket) == 0
+    assert json.loads(capsys.readouterr().out) == []
+
+
+def test_bgp_without_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bgp", "--socket", str(tmp_path / "none")) == 1
+    assert "no agent answers" in capsys.readouterr().err

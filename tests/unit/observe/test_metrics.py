@@ -7,9 +7,11 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from kuberouter_py.model.report import SyncReport, TableCounts
+from kuberouter_py.observe.bgp_metrics import SessionCounters
 from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.http import Response
 from kuberouter_py.observe.metrics import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Histogram, Metrics, ServiceCounters
+from tests.unit.observe.bgp_documents import NODE, ROUTER
 from tests.unit.observe.documents import SERVICES
 
 ROW = ServiceCounters("default", "web", "10.96.0.10", "tcp", 80, 7, 70, 60, 7000, 6000, 1, 2, 3, 4, 5)
@@ -98,6 +100,28 @@ def test_denied_packets_by_pod_and_direction() -> None:
         labels = (("direction", row.direction), ("namespace", "x"), ("pod", "a"))
         assert samples["kuberouter_py_netpol_denied_packets_total", labels] == row.packets
         assert samples["kuberouter_py_netpol_denied_bytes_total", labels] == row.bytes
+
+
+def test_bgp_sessions() -> None:
+    samples = scrape(Metrics("0", list, list, sessions=lambda: [SessionCounters(ROUTER, 2), SessionCounters(NODE, 0)]))
+    info = (("address", "10.0.0.254"), ("asn", "64999"), ("state", "Established"), ("type", "external"))
+    assert samples["kube_router_bgp_peer_info", info] == 1
+    node = (("address", "10.0.0.2"), ("node", "n2"))
+    assert samples["kuberouter_py_bgp_session_up", node] == 1
+    router = (("address", "10.0.0.254"), ("node", ""))
+    assert samples["kuberouter_py_bgp_session_flaps_total", router] == 2
+    routes = {labels: value for (name, labels), value in samples.items() if name == "kuberouter_py_bgp_routes"}
+    assert routes[("address", "10.0.0.254"), ("direction", "accepted"), ("family", "IPv4")] == 2
+    assert len(routes) == 9
+
+
+def test_routes_have_kube_routers_names_too() -> None:
+    metrics = make()
+    metrics.synced(SyncReport("routing", 1000.0, 0.25, True, 3, {"pod routes": TableCounts(4, 1, 2)}))
+    samples = scrape(metrics)
+    assert samples["kube_router_host_routes_added", ()] == 4
+    assert samples["kube_router_host_routes_removed", ()] == 2
+    assert samples["kube_router_controller_routes_sync_time_sum", ()] == 0.25
 
 
 def test_each_controllers_syncs_have_their_own_durations() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.speaker import Around, Decided, flag_passwords, generated_router_id, speaker
-from kuberouter_py.model.bgp import Bfd, BgpPeer, GracefulRestart, Password
+from kuberouter_py.model.bgp import WITHHELD, Bfd, BgpPeer, GracefulRestart, Password
 from kuberouter_py.model.cluster import Cidr, Node, ObjectKey
 from kuberouter_py.model.kernel import family_of
 from kuberouter_py.model.values import parse_cidr
@@ -285,6 +285,10 @@ def test_passwords_of_flag_or_file() -> None:
     flags = {"peer_router_ips": "10.0.0.9,10.0.0.8", "peer_router_asns": "1,2"}
     assert flag_passwords(config(**flags), "") == ()
     assert flag_passwords(config(**flags, peer_router_passwords="c2VjcmV0,"), "") == (Password("secret"), None)
+    shown = config(**flags, peer_router_passwords="***,")
+    running = decide(A, flags={**flags, "peer_router_passwords": "c2VjcmV0,"}, passwords=(Password("secret"), None))
+    assert flag_passwords(shown, "", running.speaker) == (Password("secret"), None)
+    assert flag_passwords(shown, "") == (WITHHELD, None)
     from_file = config(**flags, peer_router_passwords_file="/etc/passwords")
     assert flag_passwords(from_file, ",c2VjcmV0\n") == (None, Password("secret"))
     with pytest.raises(ValueError, match=r"^1 passwords for 2 of --peer-router-ips$"):

@@ -1,0 +1,108 @@
+"""The engine's sessions, told to whoever asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kuberouter_py.agent.bgp_sessions import BgpSessions
+from kuberouter_py.config import Config
+from kuberouter_py.model.bgp import PeerRoute, PeerState, Speaker
+from kuberouter_py.model.kernel import address_text
+from kuberouter_py.model.report import Note
+from kuberouter_py.ports import EdgeError
+from tests.unit.observe.bgp_documents import DEAD, DOCUMENT, IN, NODE, NOTE, NOW, OUT, ROUTER, SPEAKER, STATES
+
+
+class Engine:
+    """Says what it is given; with a reason it fails."""
+
+    def __init__(self) -> None:
+        self.states: Sequence[PeerState] = STATES
+        self.silent = ""
+
+    def peers(self) -> Sequence[PeerState]:
+        if self.silent:
+            raise EdgeError(self.silent)
+        return self.states
+
+    def routes(self, address: bytes) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
+        if address == DEAD.address:
+            raise EdgeError(f"BIRD has no session with {address_text(address)}")
+        return (IN, OUT) if address == ROUTER.address else ((), OUT)
+
+
+class World:
+    def __init__(self) -> None:
+        self.engine = Engine()
+        self.speaker: Speaker | None = SPEAKER
+        self.told: list[Note] = []
+        self.sessions = BgpSessions(
+            Config(), "n1", self.engine, lambda: self.speaker, lambda: [NOTE], self.told.extend, lambda: NOW
+        )
+
+    def ask(self, path: str, **parameters: str) -> tuple[int, Any]:
+        status, body, content_type, _ = self.sessions.questions()[path](parameters)
+        return status, json.loads(body) if content_type == "application/json" else body.decode()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_sessions(world: World) -> None:
+    assert world.ask("/bgp") == (200, DOCUMENT)
+
+
+def test_an_engine_that_is_silent(world: World) -> None:
+    world.engine.silent = "nobody answers on bird.ctl"
+    status, document = world.ask("/bgp")
+    assert (status, document["problem"], document["peers"]) == (200, "nobody answers on bird.ctl", [])
+    assert world.ask("/bgp/routes") == (422, "nobody answers on bird.ctl\n")
+    assert world.sessions.problems() == ["BGP: nobody answers on bird.ctl"]
+    assert world.sessions.facts()["BGP sessions"] == "nobody answers on bird.ctl"
+    assert world.sessions.counters() == []
+    world.speaker = None  # nobody asks an engine that need not run
+    assert world.sessions.problems() == []
+    assert world.ask("/bgp")[1]["problem"] == ""
+
+
+def names(answer: tuple[int, Any]) -> list[str]:
+    return [one["address"] for one in answer[1]]
+
+
+def test_routes_of_some_peers_or_of_all(world: World) -> None:
+    assert names(world.ask("/bgp/routes", peers="n2,10.0.0.254")) == ["10.0.0.2", "10.0.0.254"]
+    assert world.ask("/bgp/routes", peers="FD00:0::fe") == (422, "BIRD has no session with fd00::fe\n")
+    status, told = world.ask("/bgp/routes", peers="n7")
+    assert (status, told) == (422, "n7 is no peer of this node; `kuberouter-py bgp` lists them\n")
+    world.engine.states = (NODE, ROUTER)
+    assert names(world.ask("/bgp/routes", peers="")) == ["10.0.0.2", "10.0.0.254"]
+
+
+def test_news(world: World) -> None:
+    world.sessions.heard()
+    assert world.told == []
+    world.engine.states = (DEAD._replace(state="Established"), NODE, ROUTER._replace(state="Idle", reason="it went"))
+    world.sessions.heard()
+    assert [(note.reason, note.owner and note.owner.name, note.event) for note in world.told] == [
+        ("BgpPeerUp", "n1", True),
+        ("BgpPeerDown", "n1", True),
+    ]
+    world.engine.silent = "gone"
+    world.sessions.heard()
+    assert len(world.told) == 2
+    world.engine.silent = ""
+    assert {address_text(each.peer.address): each.flaps for each in world.sessions.counters()} == {
+        "fd00::fe": 0,
+        "10.0.0.2": 0,
+        "10.0.0.254": 1,
+    }
+
+
+def test_a_session_that_is_down_is_a_problem(world: World) -> None:
+    assert world.sessions.problems() == ["no BGP session with fd00::fe (AS 65000): Received: Peer de-configured"]
