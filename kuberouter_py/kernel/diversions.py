@@ -96,12 +96,12 @@ class Diversions:
         if wanted and not found.routes:
             messages.append(rtnetlink.local_default(rtnetlink.RTM_NEWROUTE, add, *route))
         if right and right not in found.rules:
-            messages.append(rtnetlink.mark_rule(rtnetlink.RTM_NEWRULE, add, family, right))
+            messages.append(rtnetlink.policy_rule(rtnetlink.RTM_NEWRULE, add, family, right))
         reason = self._send(family, messages, errno.EEXIST)
         if reason:
             return reason
         stale = [rule for rule in found.rules if rule != right]
-        messages = [rtnetlink.mark_rule(rtnetlink.RTM_DELRULE, 0, family, rule) for rule in stale]
+        messages = [rtnetlink.policy_rule(rtnetlink.RTM_DELRULE, 0, family, rule) for rule in stale]
         if wanted is None and found.routes:
             messages.append(rtnetlink.local_default(rtnetlink.RTM_DELROUTE, 0, *route))
         return self._send(family, messages, *_GONE)

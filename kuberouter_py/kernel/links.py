@@ -273,7 +273,7 @@ class Addresses:
 
 def _ours(answers: Iterable[memoryview], name: str, link: int) -> Iterator[Address]:
     for one in map(rtnetlink.read_address, answers):
-        if one.link == link and one.prefix == 8 * len(one.address) and not _is_link_local(one.address):
+        if one.link == link and one.prefix == 8 * len(one.address) and not rtnetlink.is_link_local(one.address):
             yield Address(name, one.address)
 
 
@@ -297,10 +297,6 @@ def _route(batch: Batch, question: bytes) -> rtnetlink.RouteMessage | None:
             return None
         raise
     return rtnetlink.read_route(answers[0]) if answers else None
-
-
-def _is_link_local(address: bytes) -> bool:
-    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def _has_ipv4(name: str) -> bool:

@@ -188,7 +188,7 @@ class OthersInKernel:
         for family, priority, table, mark in rules:
             rule = rtnetlink.RuleMessage(priority, mark, 0xFFFF_FFFF if mark else 0, table, 0)
             name = f"priority {priority} table {table} (IPv{family})"
-            messages[name] = rtnetlink.mark_rule(rtnetlink.RTM_DELRULE, 0, family, rule)
+            messages[name] = rtnetlink.policy_rule(rtnetlink.RTM_DELRULE, 0, family, rule)
         self._send(gone, "policy rules", self._route, messages)
         for family, table in {(rule.family, rule.table) for rule in rules}:
             with suppress(NetlinkError):  # there is no such table

@@ -177,7 +177,7 @@ def _sort(route: RouteMessage, name: str, link: int, actual: Actual[bytes, Route
     if not _is_host_route(route) or route.link != link:
         return b""
     if route.protocol == RTPROT_KERNEL:
-        if _is_link_local(address):
+        if rtnetlink.is_link_local(address):
             return b""
         own = Route(name, address)
         actual.foreign[address] = own
@@ -207,10 +207,6 @@ def _is_host_route(route: RouteMessage) -> bool:
         and route.table == rtnetlink.RT_TABLE_LOCAL
         and route.prefix == 8 * len(route.destination) > 0
     )
-
-
-def _is_link_local(address: bytes) -> bool:
-    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def _refusal(key: bytes, route: Route, number: int) -> Refused:

@@ -45,7 +45,7 @@ IFLA_BRPORT_MODE: Final = 4  # hairpin mode
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 6, 8
 _IFA_F_NODAD, _IFA_F_TENTATIVE, _IFA_F_NOPREFIXROUTE = 0x02, 0x40, 0x200
 RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PRIORITY, RTA_PREFSRC, _RTA_TABLE, _RTA_MARK = 1, 4, 5, 6, 7, 15, 16
-_FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 6, 10, 15, 16, 21
+_FRA_SRC, _FRA_PRIORITY, _FRA_FWMARK, _FRA_TABLE, _FRA_FWMASK, _FRA_PROTOCOL = 2, 6, 10, 15, 16, 21
 _FR_ACT_TO_TBL: Final = 1
 _FOREVER: Final = 0xFFFF_FFFF  # INFINITY_LIFE_TIME
 
@@ -98,13 +98,17 @@ class RouteMessage(NamedTuple):
 
 
 class RuleMessage(NamedTuple):
-    """`ip rule`: packets with such a mark look into a table."""
+    """`ip rule`: packets with such a mark, or from such a network, look into a table. mask 0: whatever the mark;
+    source_prefix 0: wherever from.
+    """
 
     priority: int
     mark: int
     mask: int
     table: int
     protocol: int
+    source: bytes = b""
+    source_prefix: int = 0
 
 
 # -- Links -------------------------------------------------------------------------------------------------------------
@@ -251,6 +255,11 @@ def read_address(payload: memoryview) -> AddressMessage:
     return AddressMessage(link, local or peer, prefix, bool(flags & _IFA_F_TENTATIVE))
 
 
+def is_link_local(address: bytes) -> bool:
+    """Of IPv6: every link has one, the kernel's own."""
+    return len(address) == 16 and address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
 # -- Routes ------------------------------------------------------------------------------------------------------------
 
 
@@ -343,16 +352,18 @@ def routes_of_table(family: int, table: int, protocol: int = 0) -> bytes:
 # -- Policy rules ------------------------------------------------------------------------------------------------------
 
 
-def mark_rule(kind: int, flags: int, family: int, rule: RuleMessage) -> bytes:
-    """`ip rule … fwmark MARK/MASK lookup TABLE pref PRIORITY protocol PROTOCOL`."""
+def policy_rule(kind: int, flags: int, family: int, rule: RuleMessage) -> bytes:
+    """`ip rule … [from SOURCE] [fwmark MARK/MASK] lookup TABLE pref PRIORITY protocol PROTOCOL`. In a deletion what is
+    not named may be anything.
+    """
     af = AF_INET if family == 4 else AF_INET6
-    header = ROUTE.pack(af, 0, 0, 0, rule.table, 0, 0, _FR_ACT_TO_TBL, 0)  # struct fib_rule_hdr: of the same layout
+    # struct fib_rule_hdr: of the same layout
+    header = ROUTE.pack(af, 0, rule.source_prefix, 0, rule.table, 0, 0, _FR_ACT_TO_TBL, 0)
+    source = netlink.attribute(_FRA_SRC, rule.source) if rule.source_prefix else b""
+    mark = netlink.u32(_FRA_FWMARK, rule.mark) + netlink.u32(_FRA_FWMASK, rule.mask) if rule.mask else b""
     return netlink.message(
         kind, flags, header,
-        netlink.u32(_FRA_PRIORITY, rule.priority),
-        netlink.u32(_FRA_FWMARK, rule.mark),
-        netlink.u32(_FRA_FWMASK, rule.mask),
-        netlink.u8(_FRA_PROTOCOL, rule.protocol),
+        source, netlink.u32(_FRA_PRIORITY, rule.priority), mark, netlink.u8(_FRA_PROTOCOL, rule.protocol),
     )  # fmt: skip
 
 
@@ -368,4 +379,5 @@ def read_rule(payload: memoryview) -> RuleMessage:
     )
     table = _U32.unpack_from(found[_FRA_TABLE])[0] if _FRA_TABLE in found else payload[4]
     protocol = found[_FRA_PROTOCOL][0] if _FRA_PROTOCOL in found else 0
-    return RuleMessage(priority, mark, mask, table, protocol)
+    source = bytes(found.get(_FRA_SRC, b""))
+    return RuleMessage(priority, mark, mask, table, protocol, source, payload[2])

@@ -120,11 +120,22 @@ def test_a_link_read() -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_rule_both_ways(family: int) -> None:
     rule = rtnetlink.RuleMessage(15800, 0x4000_0000, 0xC00F_FF00, 158, 158)
-    ours = rtnetlink.mark_rule(rtnetlink.RTM_NEWRULE, netlink.NLM_F_CREATE, family, rule)
+    ours = rtnetlink.policy_rule(rtnetlink.RTM_NEWRULE, netlink.NLM_F_CREATE, family, rule)
     made = decoded(fibmsg, ours)
     assert (made["family"], made["table"], made["action"]) == (2 if family == 4 else 10, 158, 1)
     assert made.get_attr("FRA_FWMARK") == 0x4000_0000 and made.get_attr("FRA_FWMASK") == 0xC00F_FF00
     assert made.get_attr("FRA_PRIORITY") == 15800 and made.get_attr("FRA_PROTOCOL") == 158
+    assert rtnetlink.read_rule(memoryview(ours)[16:]) == rule
+
+
+@pytest.mark.parametrize("cidr", ["10.244.1.0/24", "fd00:10:244:1::/64"])
+def test_a_rule_for_a_network_both_ways(cidr: str) -> None:
+    network, prefix = cidr.split("/")
+    rule = rtnetlink.RuleMessage(15810, 0, 0, 160, 158, packed(network), int(prefix))
+    ours = rtnetlink.policy_rule(rtnetlink.RTM_NEWRULE, 0, 6 if ":" in cidr else 4, rule)
+    made = decoded(fibmsg, ours)
+    assert (made["table"], made["src_len"], made.get_attr("FRA_SRC")) == (160, int(prefix), network)
+    assert made.get_attr("FRA_FWMARK") is None and made.get_attr("FRA_FWMASK") is None
     assert rtnetlink.read_rule(memoryview(ours)[16:]) == rule
 
 
