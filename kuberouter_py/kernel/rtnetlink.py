@@ -152,6 +152,13 @@ def describe(name: str, alias: str) -> bytes:
     return netlink.message(RTM_SETLINK, 0, header, netlink.text(IFLA_IFNAME, name), netlink.text(IFLA_IFALIAS, alias))
 
 
+def adjust_link(name: str, mtu: int) -> bytes:
+    """Up, with this MTU; 0: as it is."""
+    header = _IFINFO.pack(0, 0, 0, IFF_UP, IFF_UP)
+    size = netlink.u32(IFLA_MTU, mtu) if mtu else b""
+    return netlink.message(RTM_SETLINK, 0, header, netlink.text(IFLA_IFNAME, name), size)
+
+
 def set_ipv4(link: int, setting: int, value: int) -> bytes:
     """One of /proc/sys/net/ipv4/conf/LINK/…, in whichever namespace the socket is."""
     conf = netlink.nested(IFLA_INET_CONF, netlink.u32(setting, value))
@@ -165,6 +172,10 @@ def set_up(link: int, up: bool) -> bytes:
 
 def delete_link(link: int) -> bytes:
     return netlink.message(RTM_DELLINK, 0, _IFINFO.pack(0, 0, link, 0, 0))
+
+
+def delete_named(name: str) -> bytes:
+    return netlink.message(RTM_DELLINK, 0, _IFINFO.pack(0, 0, 0, 0, 0), netlink.text(IFLA_IFNAME, name))
 
 
 def set_hairpin(port: int, on: bool) -> bytes:

@@ -59,11 +59,6 @@ def open_tunnel(name: str, family: int, alias: str) -> bytes:
     return netlink.message(rtnetlink.RTM_SETLINK, 0, _HEADER.pack(0, 0, 0, IFF_UP, IFF_UP), *parts)
 
 
-def delete_named(name: str) -> bytes:
-    header = _HEADER.pack(0, 0, 0, 0, 0)
-    return netlink.message(rtnetlink.RTM_DELLINK, 0, header, netlink.text(rtnetlink.IFLA_IFNAME, name))
-
-
 def read_data(payload: memoryview) -> dict[int, bytes]:
     """What a link's kind tells of it."""
     found = netlink.attributes(payload, _HEADER.size)

@@ -17,7 +17,6 @@ from kuberouter_py.kernel.tunnel_codec import (
     KINDS,
     MODULES,
     change_tunnel,
-    delete_named,
     new_tunnel,
     open_tunnel,
     read_data,
@@ -80,7 +79,7 @@ class Tunnels:
         self._mtu_as_it_is -= {name for name, tunnel in wanted.items() if tunnel.mtu}
         refused = self._bring(wanted, links)
         gone = [name for name in plan.remove if name in links and links[name].is_ours]
-        for name, failed in self._send({name: [delete_named(name)] for name in gone}).items():
+        for name, failed in self._send({name: [rtnetlink.delete_named(name)] for name in gone}).items():
             if failed.errno != errno.ENODEV:
                 refused[name] = Refused(f"link {name}: {error_text(failed.errno)}")
         return refused
@@ -116,12 +115,12 @@ class Tunnels:
         failed = self._send(work)
         # What is no tunnel of ours any more, and cannot be made one where it stands (the other kind), makes room.
         again = {name: wanted[name] for name in failed if name in links and links[name].value == BROKEN}
-        self._send({name: [delete_named(name)] for name in again})
+        self._send({name: [rtnetlink.delete_named(name)] for name in again})
         failed = {name: why for name, why in failed.items() if name not in again}
         failed.update(self._send({name: [new_tunnel(name, one), _opening(name, one)] for name, one in again.items()}))
         # Made, but not opened: without its alias it would be nobody's.
         half = [name for name, why in failed.items() if why.at == 1 and (name in again or name not in links)]
-        self._send({name: [delete_named(name)] for name in half})
+        self._send({name: [rtnetlink.delete_named(name)] for name in half})
         refused.update({name: _refusal(name, wanted[name], why.errno, links) for name, why in failed.items()})
         return refused
 

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kuberouter_py.model.kernel import address_text
-from kuberouter_py.model.names import TUNNEL_ALIAS
-from kuberouter_py.model.podnet import Tunnel
+from kuberouter_py.model.names import POD_BRIDGE_ALIAS, TUNNEL_ALIAS
+from kuberouter_py.model.podnet import PodBridge, Tunnel
 
 # -- tunnels ---------------------------------------------------------------------------------------------------------
 
@@ -40,6 +40,23 @@ def _change_tunnel(name: str, old: Tunnel, new: Tunnel) -> Iterator[str]:
     yield from _open_tunnel(name, new)
 
 
+# -- the pods' bridge --------------------------------------------------------------------------------------------------
+
+
+def _bridge_mtu(bridge: PodBridge) -> str:
+    return f" mtu {bridge.mtu}" if bridge.mtu > 0 else ""
+
+
+def _add_bridge(name: str, bridge: PodBridge) -> Iterator[str]:
+    yield f"ip link add {name}{_bridge_mtu(bridge)} type bridge"
+    yield f'ip link set {name} up alias "{POD_BRIDGE_ALIAS}"'
+
+
+def _change_bridge(name: str, old: PodBridge, new: PodBridge) -> Iterator[str]:
+    if new.mtu or old.mtu < 0:  # else its MTU is left as it is
+        yield f"ip link set {name} up{_bridge_mtu(new)}"
+
+
 def _remove_link(name: str, _value: Any) -> Iterator[str]:
     yield f"ip link del {name}"
 
@@ -54,5 +71,6 @@ Told = tuple[
 ]
 
 NOTATIONS: Mapping[str, Told] = {
+    "pod bridges": (str, _add_bridge, _change_bridge, _remove_link),
     "tunnels": (str, _add_tunnel, _change_tunnel, _remove_link),
 }
