@@ -7,7 +7,7 @@ from typing import Any
 
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import POD_BRIDGE_ALIAS, TUNNEL_ALIAS
-from kuberouter_py.model.podnet import PodBridge, Tunnel
+from kuberouter_py.model.podnet import CniFile, Listener, PodBridge, Tunnel
 
 # -- tunnels ---------------------------------------------------------------------------------------------------------
 
@@ -40,6 +40,25 @@ def _change_tunnel(name: str, old: Tunnel, new: Tunnel) -> Iterator[str]:
     yield from _open_tunnel(name, new)
 
 
+# -- where GUE is taken in -------------------------------------------------------------------------------------------
+
+
+def _listener_text(key: Listener) -> str:
+    return f"UDP port {key.port} in IPv{key.family}"
+
+
+def _add_listener(key: Listener, _value: None) -> Iterator[str]:
+    yield f"ip -{key.family} fou add port {key.port} gue"
+
+
+def _change_listener(key: Listener, _old: None, new: None) -> Iterator[str]:
+    yield from _add_listener(key, new)
+
+
+def _remove_listener(key: Listener, _value: None) -> Iterator[str]:
+    yield f"ip -{key.family} fou del port {key.port}"
+
+
 # -- the pods' bridge --------------------------------------------------------------------------------------------------
 
 
@@ -61,6 +80,21 @@ def _remove_link(name: str, _value: Any) -> Iterator[str]:
     yield f"ip link del {name}"
 
 
+# -- the CNI configuration ---------------------------------------------------------------------------------------------
+
+
+def _add_cni_file(path: str, file: CniFile) -> Iterator[str]:
+    yield f"write {path}  # {len(file.text.encode(errors='surrogateescape'))} bytes"
+
+
+def _change_cni_file(path: str, _old: CniFile, new: CniFile) -> Iterator[str]:
+    yield from _add_cni_file(path, new)
+
+
+def _restore_cni_file(path: str, _file: CniFile) -> Iterator[str]:
+    yield f"restore {path}  # as it was before us"
+
+
 # -- all of them: how a key is told, and what adds, changes and removes it --------------------------------------------
 
 Told = tuple[
@@ -72,5 +106,7 @@ Told = tuple[
 
 NOTATIONS: Mapping[str, Told] = {
     "pod bridges": (str, _add_bridge, _change_bridge, _remove_link),
+    "cni": (str, _add_cni_file, _change_cni_file, _restore_cni_file),
+    "gue ports": (_listener_text, _add_listener, _change_listener, _remove_listener),
     "tunnels": (str, _add_tunnel, _change_tunnel, _remove_link),
 }

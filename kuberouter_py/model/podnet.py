@@ -62,3 +62,13 @@ class CniFile(NamedTuple):
     """A CNI configuration as it shall be; its key in the table is its path. text: the whole file."""
 
     text: str
+
+
+class CniSeen(NamedTuple):
+    """What is known of a CNI configuration. there: None where there is no file. ours: what we wrote last, and before:
+    what had been there; "" where we wrote nothing, and where there had been none.
+    """
+
+    there: str | None = None
+    ours: str = ""
+    before: str = ""
