@@ -1,7 +1,7 @@
 """The lab's command line, host side: `run FILE...`, `check FILE...`, `exec -- COMMAND...`.
 
-Exit status of run and check: 0 everything held, 1 a step did not, 2 a file that is not understood (or wrong usage), 3 a
-file that is understood and cannot be played yet, 125 the lab itself failed. `exec` gives its command's own.
+Exit status of run and check: 0 everything held, 1 a step did not, 2 a file that is not understood (or wrong usage), 125
+the lab itself failed. `exec` gives its command's own.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from tests.labkit import boot, controlplane, own_network, scenario, wires
 from tests.labkit.machine import PROGRAMS
 from tests.labkit.model import Scenario
 from tests.labkit.ports import LabError
-from tests.labkit.yaml12 import FormatError, NotPlayable
+from tests.labkit.yaml12 import FormatError
 
-HELD, FAILED, NOT_UNDERSTOOD, NOT_PLAYABLE, LAB_FAILED = 0, 1, 2, 3, 125
+HELD, FAILED, NOT_UNDERSTOOD, LAB_FAILED = 0, 1, 2, 125
 BOOT_TIMEOUT = 300.0
 FILE_TIMEOUT = 900.0
 
@@ -73,7 +73,7 @@ def play(files: Sequence[Path], *, machine: bool, keep: bool, only_check: bool) 
             print(error, file=sys.stderr)
         if machine:
             print(json.dumps({"errors": [_as_json(error) for error in errors]}, indent=1))
-        return NOT_PLAYABLE if all(isinstance(error, NotPlayable) for error in errors) else NOT_UNDERSTOOD
+        return NOT_UNDERSTOOD
     if only_check:
         print(json.dumps({"errors": []}) if machine else f"{len(found)} understood")
         return HELD

@@ -15,9 +15,9 @@ _DEADLINE: Final = 5.0
 class Cgroup:
     """One container of one pod."""
 
-    def __init__(self, uid: str) -> None:
+    def __init__(self, uid: str, container: str = "") -> None:
         self._pod = _ROOT / f"pod{uid}"
-        self._container = self._pod / hashlib.sha256(uid.encode()).hexdigest()
+        self._container = self._pod / hashlib.sha256((uid + container).encode()).hexdigest()
 
     @property
     def procs(self) -> Path:

@@ -142,6 +142,11 @@ class Fabric:
             return direct or link.gateway(host, family)
         return link.gateway(host, family)
 
+    def gateways(self, place: str) -> dict[int, str]:
+        """The router as this host sees it, by family."""
+        found = {family: self._link[place].gateway(self.hosts[place], family) for family in (4, 6)}
+        return {family: str(gateway) for family, gateway in found.items() if gateway is not None}
+
     def uplink(self) -> list[str]:
         """Run in the lab's first namespace: its link to the router, and so the control plane's."""
         return [
@@ -176,10 +181,9 @@ class Fabric:
 
     def host(self, place: str) -> list[str]:
         """Run in a host's namespace, after the router's lines: addresses, default and other routes."""
-        host, link = self.hosts[place], self._link[place]
+        host = self.hosts[place]
         lines = ["link set lo up", f"link set {LINK} up", *(_address(each, LINK) for each in host.addresses)]
-        gateways = [link.gateway(host, family) for family in (4, 6)]
-        lines += [f"route add default via {gateway} dev {LINK}" for gateway in gateways if gateway is not None]
+        lines += [f"route add default via {gateway} dev {LINK}" for gateway in self.gateways(place).values()]
         kind, name = place.split("/", 1)
         if kind == "node":
             return lines + self._node(self._nodes[name], place)
@@ -191,7 +195,7 @@ class Fabric:
         return lines
 
     def _node(self, node: NodeSpec, place: str) -> list[str]:
-        lines = [] if node.routed else _bridge(node)
+        lines = _bridge(node) if node.pods == "bridged" else []
         if not self._knows_pods:
             return lines
         for other in self._nodes.values():

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from tests.labkit.addresses import AddressBook, primary
-from tests.labkit.model import NodeSpec, PodNetwork
+from tests.labkit.model import HostPort, NodeSpec, PodNetwork
 from tests.labkit.ports import LabError, World
 
 Pod = dict[str, Any]
@@ -113,6 +113,10 @@ class Kubelets:
             self.gone(uid)
         if host_network:
             addresses = primary(self._nodes[node])
+        elif self._nodes[node].pods == "cni":
+            if annotation(pod, "ip") is not None:
+                raise LabError(f"lab/ip: the pods of {node} get their addresses from CNI")
+            addresses = ()
         else:
             in_use = {
                 address
@@ -122,12 +126,11 @@ class Kubelets:
             }
             addresses = self._book.choose(node, annotation(pod, "ip"), in_use)
         namespace, name = _key(pod)
-        running = Running(namespace, name, node, addresses, host_network)
-        self._world.add_pod(
-            PodNetwork(namespace, name, metadata["uid"], node, addresses, _ports(spec), host_network=host_network)
+        addresses = self._world.add_pod(
+            PodNetwork(namespace, name, metadata["uid"], node, addresses, _ports(spec), host_network, _host_ports(spec))
         )
-        self._pods[metadata["uid"]] = running
-        return running
+        self._pods[metadata["uid"]] = Running(namespace, name, node, addresses, host_network)
+        return self._pods[metadata["uid"]]
 
     def _report(self, pod: Pod, running: Running) -> None:
         wanted = wanted_state(pod)
@@ -209,7 +212,22 @@ def _key(pod: Pod) -> tuple[str, str]:
 
 def _ports(spec: dict[str, Any]) -> tuple[tuple[str, int], ...]:
     """Every declared container port, sidecars' included, each once."""
-    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
-    declared = [port for container in containers for port in container.get("ports") or [] if "containerPort" in port]
-    wanted = ((str(port.get("protocol") or "TCP").lower(), int(port["containerPort"])) for port in declared)
+    wanted = ((_protocol(port), int(port["containerPort"])) for port in _declared(spec))
     return tuple(dict.fromkeys(wanted))
+
+
+def _host_ports(spec: dict[str, Any]) -> tuple[HostPort, ...]:
+    return tuple(
+        HostPort(_protocol(port), int(port["containerPort"]), int(port["hostPort"]), str(port.get("hostIP") or ""))
+        for port in _declared(spec)
+        if port.get("hostPort")
+    )
+
+
+def _declared(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    containers = [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
+    return [port for container in containers for port in container.get("ports") or [] if "containerPort" in port]
+
+
+def _protocol(port: dict[str, Any]) -> str:
+    return str(port.get("protocol") or "TCP").lower()

@@ -1,5 +1,6 @@
 """A machine of the lab: a node or an outside host. Network, mount, process and host name namespaces of its own, with
-its own /run, /tmp, /etc/cni/net.d, /etc/iproute2, /proc and /sys; what runs on it ends with it.
+its own /run, /tmp, /var/tmp, /etc/iproute2, /proc and /sys, and what container runtimes and their plugins share
+(/etc/cni/net.d, /opt/cni, /var/lib/cni); what runs on it ends with it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.labkit.ports import LabError
 REPOSITORY: Final = Path(__file__).parent.parent.parent
 PROGRAMS: Final = "LAB_PROGRAMS"  # names the directory of the programs that files ask for
 COVERED: Final = (Path("/tmp"), Path("/run"))  # an empty one on every machine
+_EMPTY: Final = (Path("/var/tmp"), Path("/etc/cni/net.d"), Path("/opt/cni"), Path("/var/lib/cni"))  # made where missing
 # The first process of a machine: collects what its children leave behind, as an init does.
 _INIT: Final = ("/bin/sh", "-c", "while :; do sleep 1000000 & wait; done")
 
@@ -44,7 +46,8 @@ class Machine:
 
     def start(self) -> None:
         self.state.mkdir(parents=True, exist_ok=True)
-        Path("/etc/cni/net.d").mkdir(parents=True, exist_ok=True)
+        for path in _EMPTY:
+            path.mkdir(parents=True, exist_ok=True)
         self._init, self._namespaces = namespaces.apart(self._begin)
         namespaces.give_name(self.name, f"/proc/{self._init.pid}/ns/net")
 
@@ -68,7 +71,8 @@ class Machine:
         for path, text in tables.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(text)
-        namespaces.mount("tmpfs", "/etc/cni/net.d")
+        for path in _EMPTY:
+            namespaces.mount("tmpfs", str(path))
         kept = {path: os.open(path, os.O_PATH) for path in _kept()}
         kept[Path("/run/lab")] = os.open(self.state, os.O_PATH)
         for path in COVERED:
@@ -114,6 +118,23 @@ class Machine:
                     close_fds=False, start_new_session=True,
                 ),
             )  # fmt: skip
+
+    def feed(
+        self, arguments: Sequence[str], environment: Mapping[str, str], given: str, *, timeout: float
+    ) -> tuple[int, str]:
+        """Runs a program that reads `given`; its exit status and what it said on standard output."""
+
+        def call() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                arguments, input=given, stdout=subprocess.PIPE, text=True, env=dict(environment), cwd="/",
+                close_fds=False, timeout=timeout,
+            )  # fmt: skip
+
+        try:
+            done = namespaces.within(self.inside(), call)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{self.name}: {shlex.join(arguments)} did not end within {timeout:g} s") from None
+        return done.returncode, done.stdout
 
     def run(self, command: str, *, timeout: float, network: Namespaces | None = None) -> tuple[int, str]:
         """A shell runs the command. What it leaves in the background goes on and does not hold us up."""

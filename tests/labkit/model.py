@@ -14,7 +14,21 @@ class NodeSpec:
     pod_cidrs: tuple[str, ...]
     labels: dict[str, str] = field(default_factory=dict)
     annotations: dict[str, str] = field(default_factory=dict)
-    routed: bool = False  # each pod on a link of its own, reached by a host route; no bridge
+    pods: str = "bridged"  # | "routed": each on a link of its own, reached by a host route; no bridge | "cni"
+
+
+@dataclass(frozen=True)
+class BgpSpec:
+    engine: str  # gobgp | frr | bird
+    asn: int
+    neighbors: dict[str, int]  # node or outside host -> its AS
+    password: str | None = None
+    bfd: bool = False
+    graceful_restart: bool = False
+    multihop: int | None = None  # how many hops a session may go; None: neighbours share a link
+    port: int = 179  # where it listens
+    address: str | None = None  # its end of the sessions; None: its first, IPv4 where both ends have one
+    announce: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,7 @@ class OutsideSpec:
     addresses: tuple[str, ...]
     serve: tuple[str, ...] = ()  # "tcp/80"
     routes: dict[str, str] = field(default_factory=dict)  # destination -> name of a node or outside host
+    bgp: BgpSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -59,6 +74,14 @@ class Scenario:
 
 
 @dataclass(frozen=True)
+class HostPort:
+    protocol: str  # "tcp"
+    port: int  # the container's
+    host_port: int
+    host_ip: str = ""
+
+
+@dataclass(frozen=True)
 class PodNetwork:
     """What the world needs to know of one Pod to give it a namespace, addresses and servers."""
 
@@ -66,9 +89,11 @@ class PodNetwork:
     name: str
     uid: str
     node: str
-    addresses: tuple[str, ...]  # chosen by the kubelet role; at most one of each family, without prefix length
+    # Chosen by the kubelet role; at most one of each family, without prefix length. None of a pod that CNI makes.
+    addresses: tuple[str, ...]
     ports: tuple[tuple[str, int], ...]  # ("tcp", 80)
     host_network: bool = False
+    host_ports: tuple[HostPort, ...] = ()  # for CNI
 
 
 @dataclass(frozen=True)

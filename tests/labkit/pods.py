@@ -1,9 +1,12 @@
 """Pods as the container runtime and CNI make them: a namespace on the node's bridge, or on a link of its own to a node
-that routes (as the plugin ptp makes it), a process in a cgroup, servers.
+that routes (as the plugin ptp makes it), or whatever the node's own CNI configuration makes (cni.py); a process in a
+cgroup, servers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import subprocess
 from collections.abc import Mapping
@@ -14,6 +17,7 @@ from typing import Final
 
 from tests.labkit import fabric, namespaces
 from tests.labkit.cgroups import Cgroup
+from tests.labkit.cni import Attached, Runtime
 from tests.labkit.fabric import BRIDGE, LINK
 from tests.labkit.machine import Machine
 from tests.labkit.model import NodeSpec, PodNetwork
@@ -32,6 +36,7 @@ class Pod:
     network: Namespaces | None  # None: the node's
     cgroup: Cgroup
     idle: subprocess.Popen[bytes]
+    attached: Attached | None = None  # by the node's CNI plugins
 
     @property
     def namespace(self) -> str:
@@ -54,20 +59,38 @@ class Pods:
         self._prober = prober
         self._running: dict[tuple[str, str], Pod] = {}
 
-    def add(self, spec: PodNetwork) -> None:
+    def add(self, spec: PodNetwork) -> tuple[str, ...]:
         key = (spec.namespace, spec.name)
         if key in self._running:
             raise LabError(f"pod/{spec.namespace}/{spec.name} runs already")
         machine = self._machines[f"node/{spec.node}"]
-        network = None if spec.host_network else namespaces.new_network(netns_name(spec))
-        if network is not None:
-            self._plug(spec, machine, network)
+        network, attached = None, None
+        if not spec.host_network:
+            network, attached = self._network(spec, machine)
+            spec = dataclasses.replace(spec, addresses=attached.addresses) if attached is not None else spec
         cgroup = Cgroup(spec.uid)
         cgroup.make()
         idle = machine.spawn(_IDLE, {}, None, network)
         cgroup.add(idle.pid)
-        self._running[key] = Pod(spec, machine, network, cgroup, idle)
+        self._running[key] = Pod(spec, machine, network, cgroup, idle, attached)
         self.serve(self._running[key])
+        return spec.addresses
+
+    def _network(self, spec: PodNetwork, machine: Machine) -> tuple[Namespaces, Attached | None]:
+        name = netns_name(spec)
+        with contextlib.ExitStack() as undo:
+            network = namespaces.new_network(name)
+            undo.callback(namespaces.drop_name, name)
+            undo.callback(network.close)
+            prepare_network(network)
+            attached = None
+            if self._nodes[spec.node].pods == "cni":
+                machine.ip(["link set lo up"], network)
+                attached = Runtime(machine).add(spec, name, network)
+            else:
+                self._plug(spec, machine, network)
+            undo.pop_all()
+        return network, attached
 
     def serve(self, pod: Pod, *more: str) -> None:
         self._servers.call(
@@ -97,7 +120,10 @@ class Pods:
         pod.idle.wait()
         pod.cgroup.remove()
         if pod.network is not None:
-            pod.machine.ip([f"link delete {port_name(pod.spec)}"])
+            if pod.attached is None:
+                pod.machine.ip([f"link delete {port_name(pod.spec)}"])
+            else:
+                Runtime(pod.machine).delete(pod.spec, pod.namespace, pod.attached)
             pod.network.close()
             namespaces.drop_name(pod.namespace)
 
@@ -121,8 +147,7 @@ class Pods:
     def _plug(self, spec: PodNetwork, machine: Machine, network: Namespaces) -> None:
         port, addresses = port_name(spec), [ip_address(text) for text in spec.addresses]
         hardware = fabric.hardware_address(addresses[0])
-        prepare_network(network)
-        routed = self._nodes[spec.node].routed
+        routed = self._nodes[spec.node].pods == "routed"
         machine.ip([
             f"link add {port} type veth peer name {LINK} address {hardware} netns {netns_name(spec)}",
             f"link set {port} up" if routed else f"link set {port} master {BRIDGE} up",

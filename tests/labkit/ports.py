@@ -25,8 +25,10 @@ class World(Protocol):
     def close(self) -> None: ...
 
     # pods, called by the kubelet role
-    def add_pod(self, pod: PodNetwork) -> None:
-        """Namespace (or the node's own), veth to the bridge, addresses, a process in a cgroup of its UID, servers."""
+    def add_pod(self, pod: PodNetwork) -> tuple[str, ...]:
+        """Namespace (or the node's own), veth to the bridge, addresses, a process in a cgroup of its UID, servers. The
+        pod's addresses: those asked for, or the ones that CNI gave it.
+        """
 
     def pod_terminating(self, namespace: str, name: str) -> None:
         """From now on its HTTP answers carry Connection: close; everything else goes on."""
@@ -41,8 +43,10 @@ class World(Protocol):
     def attempt(self, place: str, url: str, *, timeout: float, sport: int | None = None) -> Attempt:
         """One new connection (tcp, http, sctp) or one datagram exchange (udp) to `url`, e.g. "tcp://10.96.0.10:80"."""
 
-    def attempts(self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None) -> list[Attempt]:
-        """The same `count` times, one after the other."""
+    def attempts(
+        self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None, size: int | None = None
+    ) -> list[Attempt]:
+        """The same `count` times, one after the other. size: bytes of payload each way."""
 
     def matrix(self, cells: Sequence[tuple[str, str]], *, timeout: float) -> list[Attempt]:
         """All (place, url) cells at once, answers in the same order."""

@@ -12,20 +12,14 @@ from ipaddress import ip_interface
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from yaml.nodes import MappingNode
-
-from tests.labkit import fields
+from tests.labkit import fields, scenario_bgp
 from tests.labkit.model import AgentSpec, NodeSpec, OutsideSpec, Scenario, Step
 from tests.labkit.scenario_steps import Context, read_step
-from tests.labkit.yaml12 import NULL, Field, FormatError, NotPlayable, did_you_mean, documents
+from tests.labkit.yaml12 import NULL, Field, FormatError, did_you_mean, documents
 
 SECTIONS = ("nodes", "serviceCIDRs", "outside", "agents", "programs", "steps")
 PROGRAMS = ("kube-proxy", "kubectl")  # what scripts/control-plane builds and a machine may run
 SERVICE_CIDRS: tuple[str, ...] = ("10.96.0.0/16", "fd00:10:96::/112")
-BGP_KEYS = (
-    "engine", "asn", "neighbors", "password", "bfd", "gracefulRestart", "multihop", "port", "address", "announce",
-)  # fmt: skip
-MAX_ASN = 2**32 - 1
 MAX_NODES = 200  # of the default addresses 192.0.2.11 and up
 
 P = ParamSpec("P")
@@ -38,11 +32,6 @@ class ScenarioErrors(Exception):
     def __init__(self, errors: list[FormatError]) -> None:
         self.errors = errors
         super().__init__("\n".join(map(str, errors)))
-
-    @property
-    def only_not_playable(self) -> bool:
-        """The file is well written; this lab just cannot play all of it yet."""
-        return all(isinstance(error, NotPlayable) for error in self.errors)
 
 
 def read(file: Path) -> str:
@@ -88,9 +77,12 @@ class _Reading:
                 context.workloads = True  # whatever it would have applied: no second error for the same mistake
             else:
                 steps.append(step)
+        scenario = Scenario(self.file, nodes, cidrs, outside, agents, tuple(steps), programs)
+        if "outside" in found:
+            self._try(None, scenario_bgp.check_reachable, found["outside"], scenario)
         if self.errors:
             raise ScenarioErrors(sorted(self.errors, key=lambda error: error.line))
-        return Scenario(self.file, nodes, cidrs, outside, agents, tuple(steps), programs)
+        return scenario
 
     def _try(self, otherwise: T, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
@@ -135,7 +127,6 @@ class _Reading:
         hosts = {}
         for name, value in entries.items():
             hosts[name] = self._try(OutsideSpec(name, ()), _outside_host, name, value, nodes, others)
-            self._try(None, _bgp, value, nodes)
         return hosts
 
 
@@ -174,7 +165,7 @@ def _node(name: str, field: Field, position: int) -> NodeSpec:
         else default.pod_cidrs,
         fields.word_map(found["labels"]) if "labels" in found else {},
         fields.word_map(found["annotations"]) if "annotations" in found else {},
-        "pods" in found and found["pods"].choice("bridged", "routed") == "routed",
+        found["pods"].choice("bridged", "routed", "cni") if "pods" in found else default.pods,
     )  # fmt: skip
 
 
@@ -213,9 +204,9 @@ def _outside_host(name: str, field: Field, nodes: dict[str, NodeSpec], others: t
         routes[destination] = target.text("the name of a node or an outside host")
         if routes[destination] not in others or routes[destination] == name:
             raise target.fail(f"wants another host's name ({', '.join(others)}), not {routes[destination]!r}")
-    return OutsideSpec(
-        name, _addresses(found["addresses"]), tuple(f"{protocol}/{port}" for protocol, port in serve), routes
-    )
+    addresses = _addresses(found["addresses"])
+    bgp = scenario_bgp.read(name, addresses, found["bgp"], others) if "bgp" in found else None
+    return OutsideSpec(name, addresses, tuple(f"{protocol}/{port}" for protocol, port in serve), routes, bgp)
 
 
 def _check_destination(field: Field, text: str) -> None:
@@ -225,30 +216,6 @@ def _check_destination(field: Field, text: str) -> None:
         raise field.fail(f"{text!r} is neither an address nor a CIDR") from None
     if interface.ip != interface.network.network_address:
         raise field.fail(f"{text!r} has host bits set")
-
-
-def _bgp(host: Field, nodes: dict[str, NodeSpec]) -> None:
-    """A peer is checked as if it could be played, then refused by name."""
-    field = host.entries().get("bgp") if isinstance(host.node, MappingNode) else None
-    if field is None:
-        return
-    found = field.keys(BGP_KEYS, required=("engine", "asn", "neighbors"))
-    found["engine"].choice("gobgp", "frr", "bird")
-    found["asn"].integer(1, MAX_ASN)
-    for name, asn in found["neighbors"].entries().items():
-        if name not in nodes:
-            raise asn.fail(f"no node {name!r}{did_you_mean(name, list(nodes))}")
-        asn.integer(1, MAX_ASN)
-    readers: dict[str, Callable[[Field], object]] = {
-        "password": Field.text, "port": fields.port, "address": fields.address,
-    }  # fmt: skip
-    for key, read in readers.items():
-        if key in found:
-            read(found[key])
-    if "announce" in found:
-        for prefix in found["announce"].items("a list of prefixes"):
-            fields.network(prefix)
-    raise NotPlayable(field.file, field.line, field.key, "a bgp peer cannot be played yet")
 
 
 def _refuse_shared_addresses(

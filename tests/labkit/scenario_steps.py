@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.labkit import documents as kubernetes
 from tests.labkit import fields, matrix
 from tests.labkit.model import AgentSpec, Step
-from tests.labkit.yaml12 import Field, NotPlayable, did_you_mean
+from tests.labkit.yaml12 import Field, did_you_mean
 
 Args = dict[str, Any]
 
@@ -137,8 +138,9 @@ def _delete(value: Field, context: Context) -> Any:
 
 # traffic
 
-PROBE_KEYS = ("from", "to", "expect", "backends", "distinct", "source", "count", "sport", "within", "for", "status",
-              "contains")  # fmt: skip
+PROBE_KEYS = ("from", "to", "expect", "backends", "distinct", "source", "count", "sport", "size", "within", "for",
+              "status", "contains")  # fmt: skip
+SIZES = (256, 65507)  # the least has room for who answered, the most is what a datagram of IPv4 holds
 
 
 def _probe(value: Field, context: Context) -> Args:
@@ -152,6 +154,7 @@ def _probe(value: Field, context: Context) -> Args:
         "source": _optional(found, "source", fields.address),
         "count": _optional(found, "count", lambda f: f.integer(1, MAX_COUNT)),
         "sport": _optional(found, "sport", fields.port),
+        "size": _optional(found, "size", lambda f: f.integer(*SIZES)),
         "within": _optional(found, "within", fields.duration, WITHIN),
         "for": _optional(found, "for", fields.duration),
         "status": _optional(found, "status", lambda f: f.integer(100, 599)),
@@ -179,6 +182,8 @@ def _check_probe(found: dict[str, Field], args: Args) -> None:
         for key in ("status", "contains"):
             if key in found:
                 raise found[key].fail("only for http://")
+    if "size" in found and urlsplit(args["to"]).scheme not in ("tcp", "udp", "icmp"):
+        raise found["size"].fail("only for tcp://, udp:// and icmp://")
     for key, number in (("backends", len(set(args["backends"] or ()))), ("distinct", args["distinct"] or 0)):
         if key in found and args["count"] is not None and args["count"] < number:
             raise found[key].fail(f"{number} cannot answer {args['count']} tries")
@@ -258,8 +263,6 @@ def _streamed(value: Field, context: Context) -> Args:
 def _agent(value: Field, context: Context) -> Args:
     found = value.keys(("node", "do", "flags", "env", "refused"), required=("node", "do"))
     order = found["do"].choice(*AGENT_ORDERS)
-    if order == "kill-bird":
-        raise NotPlayable(value.file, found["do"].line, "agent.do", "kill-bird cannot be played yet")
     everyone = found["node"].text("a node's name or all") == "all"
     args = {
         "nodes": context.agent_nodes if everyone else (context.agent_node(found["node"]),),

@@ -41,7 +41,9 @@ def _try(play: Play, args: Args) -> list[Attempt]:
     number = 1
     while len(tries) < args["count"]:
         number = min(number, args["count"] - len(tries))
-        tries += play.world.attempts(args["from"], args["to"], number, timeout=timeout, sport=args["sport"])
+        tries += play.world.attempts(
+            args["from"], args["to"], number, timeout=timeout, sport=args["sport"], size=args["size"]
+        )
         if any(attempt.outcome not in expected for attempt in tries):
             break
         number = CHUNK

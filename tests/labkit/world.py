@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from tests.labkit import namespaces, wires
+from tests.labkit import bgp_config, namespaces, wires
 from tests.labkit.agents import PROGRAM, Agent
+from tests.labkit.bgp_daemons import Daemons
 from tests.labkit.fabric import ROUTER, Fabric
 from tests.labkit.links import Links
 from tests.labkit.machine import Machine, install_command, install_programs, ip_batch
@@ -29,6 +30,9 @@ _ROUTER: Final = {**_FORWARD, "net/ipv4/conf/all/send_redirects": "0", "net/ipv4
 # Off on a node, as on one without br_netfilter: that pods on one bridge reach VIPs is the agent's business.
 _NODE: Final = {**_FORWARD, "net/bridge/bridge-nf-call-iptables": "0", "net/bridge/bridge-nf-call-ip6tables": "0",
                 "net/bridge/bridge-nf-call-arptables": "0"}  # fmt: skip
+# A peer spreads what it passes on over equal next hops by ports too, and does not send its clients past itself.
+_PEER: Final = {**_FORWARD, "net/ipv4/fib_multipath_hash_policy": "1", "net/ipv6/fib_multipath_hash_policy": "1",
+                "net/ipv4/conf/all/send_redirects": "0", "net/ipv4/conf/default/send_redirects": "0"}  # fmt: skip
 # Of the first namespace, which lies between the control plane and the router.
 _BETWEEN: Final = {"net/ipv4/ip_forward": "1"}
 # Of the whole kernel: only its first namespace may write them.
@@ -69,7 +73,7 @@ class NamespaceWorld:
         for place, machine in self._machines.items():
             self._undo.callback(machine.end)
             machine.start()
-            self._prepare(machine.namespaces, _NODE if place.startswith("node/") else _FORWARD)
+            self._prepare(machine.namespaces, self._sysctls(place))
         for agent in self._agents.values():
             self._undo.callback(agent.end)
         self._wire(router)
@@ -78,6 +82,7 @@ class NamespaceWorld:
         self._links = Links(self._fabric, self._machines, router)
         for name in self._scenario.outside:
             self._serve_outside(name)
+        self._start_peers()
 
     def close(self) -> None:
         self._undo.close()
@@ -89,6 +94,24 @@ class NamespaceWorld:
     def _prepare(self, network: Namespaces, values: Mapping[str, str]) -> None:
         prepare_network(network)
         write_sysctls(network, values)
+
+    def _sysctls(self, place: str) -> Mapping[str, str]:
+        kind, name = place.split("/", 1)
+        if kind == "node":
+            return _NODE
+        return _FORWARD if self._scenario.outside[name].bgp is None else _PEER
+
+    def _start_peers(self) -> None:
+        peers = []
+        for name in (name for name, host in self._scenario.outside.items() if host.bgp is not None):
+            place = f"outside/{name}"
+            speaker = bgp_config.speaker(self._scenario, name, self._fabric.gateways(place))
+            peers.append(Daemons(self._machines[place], speaker))
+        for peer in peers:
+            self._undo.callback(peer.end)
+            peer.start()
+        for peer in peers:
+            peer.wait()
 
     def _wire(self, router: Namespaces) -> None:
         self._undo.callback(_unplug)
@@ -110,8 +133,8 @@ class NamespaceWorld:
 
     # pods
 
-    def add_pod(self, pod: PodNetwork) -> None:
-        self._pods.add(pod)
+    def add_pod(self, pod: PodNetwork) -> tuple[str, ...]:
+        return self._pods.add(pod)
 
     def pod_terminating(self, namespace: str, name: str) -> None:
         self._pods.terminating(namespace, name)
@@ -127,9 +150,11 @@ class NamespaceWorld:
     def attempt(self, place: str, url: str, *, timeout: float, sport: int | None = None) -> Attempt:
         return self.attempts(place, url, 1, timeout=timeout, sport=sport)[0]
 
-    def attempts(self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None) -> list[Attempt]:
+    def attempts(
+        self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None, size: int | None = None
+    ) -> list[Attempt]:
         outcomes = self._prober.call("attempts", timeout=count * timeout + _CALL, namespace=self._namespace(place),
-                                     url=url, count=count, sport=sport, timeout_each=timeout)  # fmt: skip
+                                     url=url, count=count, sport=sport, size=size, timeout_each=timeout)  # fmt: skip
         return [Attempt(**outcome) for outcome in outcomes]
 
     def matrix(self, cells: Sequence[tuple[str, str]], *, timeout: float) -> list[Attempt]:

@@ -35,10 +35,6 @@ class FormatError(Exception):
         super().__init__(f"{file}:{line}: {key}: {what}" if key else f"{file}:{line}: {what}")
 
 
-class NotPlayable(FormatError):
-    """Understood, and part of the format, but this lab cannot play it yet."""
-
-
 class CoreResolver(BaseResolver):
     """Which plain scalars are null, booleans and numbers in YAML 1.2's core schema; the rest is text."""
 

@@ -67,13 +67,18 @@ class Target:
 class Flow:
     """Made by `Flow(...)`, connected by the first `ask`; every `ask` wants one more answer."""
 
-    def __init__(self, namespace: str, url: str, sport: int | None, *, pushed: bool = False) -> None:
-        """pushed: only the first question is put; the server then talks unasked, and every later `ask` wants to hear
+    def __init__(
+        self, namespace: str, url: str, sport: int | None, *, pushed: bool = False, size: int | None = None
+    ) -> None:
+        """size: bytes of every question and of its answer, without headers.
+
+        pushed: only the first question is put; the server then talks unasked, and every later `ask` wants to hear
         something that was said after it began.
         """
         self.namespace = namespace
         self.target = Target.of(url)
         self._pushed = pushed
+        self._size = size
         self._loop = asyncio.get_running_loop()
         self._answered = False
         self._connected = False
@@ -152,11 +157,24 @@ class Flow:
             return await self._ask_echo()
         if self._pushed and self._answered:
             return await self._listen(time.monotonic())
+        if self._size is not None:
+            return await self._ask_sized(self._size)
         asked = f"lab {next(_numbers)}" + (sockets.PUSH if self._pushed else "")
         await self._send(asked.encode() + b"\n")
         while True:
             answer = _json(await self._line())
             if answer.get("echo", asked) == asked or self.target.protocol == "udp":
+                return _opened(answer)
+
+    async def _ask_sized(self, size: int) -> Outcome:
+        """All of the question must have come, and all of an answer of its length."""
+        head = f"lab {next(_numbers)} size {size} "
+        await self._send(head.encode().ljust(size - 1, b"x") + b"\n")
+        while True:
+            line = await self._line()
+            answer = _json(line)
+            came = len(line.removesuffix(b"\n")) + 1
+            if (answer.get("echo"), answer.get("heard"), came) == (head, size - 1, size):
                 return _opened(answer)
 
     async def _listen(self, since: float) -> Outcome:
@@ -169,10 +187,12 @@ class Flow:
     async def _ask_echo(self) -> Outcome:
         request, reply = _ECHO[self.target.family]
         number = next(_numbers) & 0xFFFF
-        await self._send(struct.pack("!BBHHH", request, 0, 0, 0, number) + b"lab")
+        payload = b"lab" if self._size is None else b"lab".ljust(self._size, b"x")
+        await self._send(struct.pack("!BBHHH", request, 0, 0, 0, number) + payload)
         while True:
-            kind, _, _, _, answered = struct.unpack("!BBHHH", (await self._loop.sock_recv(self._socket, _LARGEST))[:8])
-            if (kind, answered) == (reply, number):
+            packet = await self._loop.sock_recv(self._socket, _LARGEST)
+            kind, _, _, _, answered = struct.unpack("!BBHHH", packet[:8])
+            if (kind, answered, packet[8:]) == (reply, number, payload):
                 return _opened({})
 
     async def _connect(self) -> None:

@@ -16,9 +16,11 @@ _SLOW: Final = 1 / 3  # an answer that took this share of its timeout
 _DATAGRAMS: Final = 3  # what a held UDP flow is asked before it counts as dead
 
 
-async def attempt(namespace: str, url: str, timeout: float, sport: int | None = None) -> Outcome:
+async def attempt(
+    namespace: str, url: str, timeout: float, sport: int | None = None, size: int | None = None
+) -> Outcome:
     try:
-        flow = Flow(namespace, url, sport)
+        flow = Flow(namespace, url, sport, size=size)
     except OSError as error:
         raise OSError(f"{namespace} to {url}: {error}") from error
     try:
@@ -33,8 +35,8 @@ class Prober:
         self._streams: dict[str, Stream] = {}
 
     async def attempts(self, request: dict[str, Any]) -> list[Outcome]:
-        where, url, timeout, sport = (request[key] for key in ("namespace", "url", "timeout_each", "sport"))
-        return [await attempt(where, url, timeout, sport) for _ in range(request["count"])]
+        keys = ("namespace", "url", "timeout_each", "sport", "size")
+        return [await attempt(*(request[key] for key in keys)) for _ in range(request["count"])]
 
     async def matrix(self, request: dict[str, Any]) -> list[Outcome]:
         cells: list[tuple[str, str]] = request["cells"]

@@ -37,6 +37,11 @@ class Owner:
 
     def answer(self, protocol: str, port: int, peer: tuple[Any, ...], asked: bytes) -> bytes:
         said = {"name": self.name, "protocol": protocol, "port": port, "source": peer[0], "source_port": peer[1]}
+        if size := sockets.SIZE.match(asked):
+            # Of a long question only what tells it from others, and how much of it came; the rest of as long an answer
+            # is filling.
+            said |= {"echo": size[0].decode(), "heard": len(asked)}
+            return json.dumps(said).encode().ljust(int(size[1]) - 1) + b"\n"
         if asked:
             said["echo"] = asked.decode(errors="replace")
         return json.dumps(said).encode() + b"\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ KINDS: Final = {
     "sctp": (socket.SOCK_STREAM, 132),
     "icmp": (socket.SOCK_DGRAM, socket.IPPROTO_ICMP),  # the kernel's own ping sockets: identifier and checksum are its
 }
+SIZE: Final = re.compile(rb"lab \d+ size (\d+) ")  # begins a question of that length, which wants such an answer
 PUSH: Final = " push"  # the end of a question after which the server goes on talking unasked
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25

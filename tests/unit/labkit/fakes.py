@@ -51,7 +51,9 @@ class FakeWorld:
     def close(self) -> None:
         self.calls.append(("close",))
 
-    def add_pod(self, pod: PodNetwork) -> None: ...
+    def add_pod(self, pod: PodNetwork) -> tuple[str, ...]:
+        return pod.addresses
+
     def pod_terminating(self, namespace: str, name: str) -> None: ...
     def stop_pod_servers(self, namespace: str, name: str) -> None: ...
     def remove_pod(self, namespace: str, name: str) -> None: ...
@@ -65,7 +67,9 @@ class FakeWorld:
             self.clock.pause(timeout)
         return attempt
 
-    def attempts(self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None) -> list[Attempt]:
+    def attempts(
+        self, place: str, url: str, count: int, *, timeout: float, sport: int | None = None, size: int | None = None
+    ) -> list[Attempt]:
         return [self.attempt(place, url, timeout=timeout, sport=sport) for _ in range(count)]
 
     def matrix(self, cells: Sequence[tuple[str, str]], *, timeout: float) -> list[Attempt]:

@@ -23,9 +23,10 @@ class RecordingWorld:
         path.mkdir(parents=True, exist_ok=True)
         return path
 
-    def add_pod(self, pod: PodNetwork) -> None:
+    def add_pod(self, pod: PodNetwork) -> tuple[str, ...]:
         self.pods[pod.namespace, pod.name] = pod
         self.events.append(f"add {pod.name}")
+        return pod.addresses or ("10.244.1.77",)
 
     def pod_terminating(self, namespace: str, name: str) -> None:
         self.events.append(f"terminating {name}")

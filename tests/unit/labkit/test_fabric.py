@@ -95,7 +95,7 @@ def test_nodes_hold_routes_to_each_others_pods() -> None:
 
 def test_a_node_that_routes_to_its_pods_has_no_bridge() -> None:
     bridged = NodeSpec("n1", ("192.0.2.11",), ("10.244.1.0/24",))
-    for node_, bridges in ((bridged, True), (dataclasses.replace(bridged, routed=True), False)):
+    for node_, bridges in ((bridged, True), (dataclasses.replace(bridged, pods="routed"), False)):
         lines = fabric(node_, node("n2", "192.0.2.12", cidrs=("10.244.2.0/24",))).host("node/n1")
         assert any("kube-bridge" in line for line in lines) == bridges
         assert "route add 10.244.2.0/24 via 192.0.2.12" in lines

@@ -45,7 +45,8 @@ def test_probe() -> None:
     args = args_of("probe: {from: node/n1, to: 'tcp://10.96.0.10:80'}")
     assert args == {
         "from": "node/n1", "to": "tcp://10.96.0.10:80", "expect": "open", "backends": None, "distinct": None,
-        "source": None, "count": 1, "sport": None, "within": 5.0, "for": 0.0, "status": None, "contains": (),
+        "source": None, "count": 1, "sport": None, "size": None, "within": 5.0, "for": 0.0, "status": None,
+        "contains": (),
     }  # fmt: skip
     assert args_of("probe: {from: node/n1, to: 'tcp://10.96.0.10:80', expect: silent}")["for"] == 1.0
     assert args_of("probe: {from: node/n1, to: 'tcp://10.96.0.10:80', backends: [a, b]}")["count"] == 8
