@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from tests.labkit import selftest_routing
 from tests.labkit.model import AgentSpec, NodeSpec, OutsideSpec, PodNetwork, Scenario
 from tests.labkit.ports import LabError
 from tests.labkit.traffic.exchange import Traffic
@@ -214,7 +215,54 @@ def agents(trial: Trial) -> None:
         trial.same("stopping what does not run", "refused", "refused")
 
 
-PARTS: Final[tuple[Callable[[Trial], None], ...]] = (reach, refuse, ports, hold, stream, matrix, machines, agents)
+def sizes(trial: Trial) -> None:
+    """Every byte of a question comes, and every one of the answer; what is larger than a path bears is cut to fit."""
+    for url in ("tcp://10.244.2.5:80", "udp://10.244.2.5:80", "icmp://10.244.2.5", "udp://[fd00:10:244:2::5]:80"):
+        for size in (256, 1472, 20000):
+            [attempt] = trial.world.attempts("pod/default/a", url, 1, timeout=SECOND, size=size)
+            trial.same(f"{size} bytes to {url}", attempt.outcome, "open")
+    drop = "iptables -I FORWARD -m length --length 1400: -j DROP"
+    trial.same("iptables", trial.world.run("node/n2", drop, timeout=10), (0, ""))
+    for url in ("tcp://10.244.2.5:80", "udp://10.244.2.5:80", "icmp://10.244.2.5"):
+        for size, outcome in ((1300, "open"), (3000, "silent")):
+            [attempt] = trial.world.attempts("pod/default/a", url, 1, timeout=SECOND, size=size)
+            trial.same(f"{size} bytes to {url} where large packets are lost", attempt.outcome, outcome)
+    trial.world.run("node/n2", drop.replace("-I", "-D"), timeout=10)
+    routes = ("10.244.1.0/24 via 192.0.2.11", "fd00:10:244:1::/64 via 2001:db8::11")
+    narrow = "\n".join(f"ip route change {route} mtu lock 1400 || exit 1" for route in routes)
+    trial.same("a narrower path", trial.world.run("node/n2", narrow, timeout=10), (0, ""))
+    for url in ("tcp://10.244.1.5:80", "udp://10.244.1.5:80", "udp://[fd00:10:244:1::5]:80"):
+        tries = trial.world.attempts("pod/default/b", url, 3, timeout=SECOND, size=1440)
+        trial.same(f"1440 bytes over it to {url}, in the end", tries[-1].outcome, "open")
+
+
+PARTS: Final[tuple[Callable[[Trial], None], ...]] = (
+    reach,
+    refuse,
+    ports,
+    hold,
+    stream,
+    matrix,
+    machines,
+    sizes,
+    agents,
+)
+
+
+def routing(traffic: Traffic) -> int:
+    """What a router's scenarios need, in a world of its own."""
+    world = NamespaceWorld(
+        selftest_routing.scenario(), traffic, program=("/bin/sh", "-c", selftest_routing.PROGRAM, "sh")
+    )
+    trial = Trial(world)
+    try:
+        world.build()
+        for part in selftest_routing.PARTS:
+            part(trial)
+    finally:
+        world.close()
+    trial.same("nothing is left", list(leftovers()), [])
+    return trial.failures
 
 
 def leftovers() -> Iterator[str]:
@@ -248,6 +296,7 @@ def main() -> int:
         print(f"    closed in {time.monotonic() - began:.2f} s")
         trial.same("nothing is left", list(leftovers()), [])
         failures += trial.failures
+    failures += routing(traffic)
     traffic.end()
     print(f"{failures} failed")
     return 1 if failures else 0
