@@ -91,6 +91,9 @@ class World(Protocol):
     def node_dir(self, node: str) -> Path:
         """The directory that the node sees as /run/lab (agent.log, manifests/)."""
 
+    def logs(self) -> Mapping[str, Path]:
+        """What is worth showing when a step failed, by its heading; a file may be missing."""
+
 
 class Cluster(Protocol):
     """The objects of a world, whoever keeps them; plays kubelet (and, for manifests, the EndpointSlice controller)."""

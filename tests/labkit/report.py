@@ -21,6 +21,9 @@ LOG_LINES = 25
 DUMP_LINES = 60
 DUMP_TIMEOUT = 20.0
 DUMPS = (
+    "tail -n 25 /run/kuberouter-py/bird.log 2>&1",
+    "ip -4 route",
+    "ip -6 route",
     "ipvsadm -Ln",
     "ip -4 route show table local",
     "ip -6 route show table local",
@@ -83,12 +86,11 @@ class Report:
         self.line("")
 
     def explain(self, result: FileResult, play: Play, node: str | None) -> None:
-        """After a failure: the end of every agent's log, and the kernel's tables of the node concerned."""
-        for name in play.scenario.nodes:
-            log = play.world.node_dir(name) / "agent.log"
+        """After a failure: the end of every agent's and daemon's log, and the kernel's tables of the node concerned."""
+        for heading, log in play.world.logs().items():
             with contextlib.suppress(OSError):
                 if lines := log.read_text(errors="replace").splitlines():
-                    self._detail(result, f"agent.log of {name}", "\n".join(lines[-LOG_LINES:]))
+                    self._detail(result, heading, "\n".join(lines[-LOG_LINES:]))
         for command in DUMPS if node else ():
             try:
                 _, output = play.world.run(f"node/{node}", command, timeout=DUMP_TIMEOUT)

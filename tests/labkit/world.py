@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tests.labkit import bgp_config, namespaces, wires
-from tests.labkit.agents import PROGRAM, Agent
+from tests.labkit.agents import BIRD_LOG, LOG, PROGRAM, Agent
+from tests.labkit.bgp_daemons import LOG as BGP_LOG
 from tests.labkit.bgp_daemons import Daemons
 from tests.labkit.fabric import ROUTER, Fabric
 from tests.labkit.links import Links
@@ -219,6 +220,13 @@ class NamespaceWorld:
 
     def node_dir(self, node: str) -> Path:
         return self._machine(f"node/{node}").state
+
+    def logs(self) -> Mapping[str, Path]:
+        places = [(f"node/{name}", log) for name in self._scenario.nodes for log in (LOG, BIRD_LOG)]
+        places += [
+            (f"outside/{name}", BGP_LOG) for name, host in self._scenario.outside.items() if host.bgp is not None
+        ]
+        return {f"{log} of {place.split('/')[1]}": self._machine(place).state / log for place, log in places}
 
     def _agent(self, node: str) -> Agent:
         if node not in self._agents:

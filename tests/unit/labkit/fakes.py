@@ -116,6 +116,9 @@ class FakeWorld:
     def node_dir(self, node: str) -> Path:
         return self.directory
 
+    def logs(self) -> Mapping[str, Path]:
+        return {"agent.log of n1": self.directory / "agent.log"}
+
 
 @dataclass
 class FakeCluster:
