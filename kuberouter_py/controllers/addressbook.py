@@ -35,6 +35,10 @@ class AddressBook:
         """The Services that name one of these as an external address."""
         return {key for address in addresses for key in self._external.get(address, ())}
 
+    def outside(self) -> set[ObjectKey]:
+        """The Services that name an external address."""
+        return self.of_external(self._external)
+
     def update(self, services: Mapping[ObjectKey, Service | None]) -> set[ObjectKey]:
         """Take in the Services as they are now; returns those to decide again: a ClusterIP came or went."""
         moved: set[bytes] = set()

@@ -52,12 +52,22 @@ def choose(found: Candidates, node: str, zone: str) -> Chosen:
     return Chosen(cluster=cluster_set, local=local_set, anywhere=bool(cluster_set))
 
 
+def in_use(found: Candidates) -> Candidates:
+    """Those that receive new connections if the cluster is seen as a whole, without hints (S3.02)."""
+    return _ready(found) or _serving_while_terminating(found)
+
+
 def _ready(found: Candidates) -> Candidates:
     return {key: one for key, one in found.items() if one.conditions & READY}
 
 
 def _serving_while_terminating(found: Candidates) -> Candidates:
-    return {key: one for key, one in found.items() if one.conditions & _DRAINING == _DRAINING}
+    return {key: one for key, one in found.items() if is_draining(one)}
+
+
+def is_draining(one: Endpoint) -> bool:
+    """Serving while it terminates."""
+    return one.conditions & _DRAINING == _DRAINING
 
 
 def _nearby(ready: Candidates, node: str, zone: str) -> Candidates:
@@ -90,7 +100,7 @@ def left_out(found: Candidates, node: str, zone: str, *, local: bool) -> dict[De
             reasons[key] = where if one.conditions & READY else f"{where}, and not ready"
         elif one.conditions & READY:
             reasons[key] = _hinted_away(one, counting, node, zone)
-        elif one.conditions & _DRAINING == _DRAINING:
+        elif is_draining(one):
             reasons[key] = "terminating, and others are ready" if ready else ""
         else:
             reasons[key] = "terminating, and no longer serving" if one.conditions & TERMINATING else "not ready"

@@ -5,7 +5,9 @@ view.py        what this node is, as far as routing depends on it
 subnets.py     which link leads to an address
 nodes.py       another Node's share: routes to its pods, tunnels
 own.py         this node's share: sysctls, sets, chains.py's rules, the pods' bridge, the CNI file (cni.py)
-announcing.py  a Service's share: which of its addresses are announced
+announcements.py Services' shares: which addresses are announced, and which Services a change concerns
+  announcing.py  one Service: which of its addresses, and why not the others
+  wishes.py      what flags and annotations want announced; announcer.py: this node, as far as it depends on it
 annotations.py what Nodes' annotations say of BGP
 speaker.py     this node as a BGP speaker, with its peers
 decisions.py   all shares, claimed at the reconciler; notes.py: what is not as asked
