@@ -36,10 +36,10 @@ rolling-updates: setup ## ten pods replaced under load, per scheduler, with drai
 demo: setup ## three nodes, real traffic through IPVS, on one screen
 	@scripts/demo
 
-policy-campaign: setup ## random worlds of NetworkPolicy, packets against the judge (EXAMPLES=1000 SEED=7)
+policy-campaign: setup ## random worlds of NetworkPolicy, packets against the judge (EXAMPLES=1000 SEED=7 MINUTES=60)
 	@scripts/policy-campaign matrix
 
-policy-moments: setup ## connections all the time while policies change and the agent dies (EXAMPLES=1000 SEED=7)
+policy-moments: setup ## connections all the time while policies change and the agent dies (EXAMPLES=1000 SEED=7 MINUTES=60)
 	@scripts/policy-campaign moments
 
 bench: setup ## how fast and how big, in the lab kernel

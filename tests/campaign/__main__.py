@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from tests.campaign import matrix, moments
 from tests.campaign.agent import RealKernel
 from tests.campaign.network import Place, standing
+from tests.campaign.pace import Pace
 from tests.campaign.probes import Probes
 from tests.labkit import namespaces
 
@@ -26,16 +27,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("what", choices=[*PROVEN])
     parser.add_argument("--examples", type=int, default=100, help="worlds (default 100)")
     parser.add_argument("--seed", type=int, help="of an earlier run, to have it once more (default: a new one)")
+    parser.add_argument("--minutes", type=float, help="begin no world after that (default: play all)")
     options = parser.parse_args(arguments)
     number = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"campaign: {options.what}, {options.examples} examples, seed {number}", flush=True)
     namespaces.unshare(namespaces.CLONE_NEWNET)
-    began = time.monotonic()
+    pace = Pace(options.minutes)
     with standing() as places, campaign(options.what, places, number) as played:
         try:
-            played.run(options.examples, number)
+            played.run(options.examples, number, pace)
         finally:
-            print(f"campaign: {played.tally} in {time.monotonic() - began:.0f} s, seed {number}", flush=True)
+            print(f"campaign: {played.tally} in {time.monotonic() - pace.began:.0f} s, seed {number}", flush=True)
     print(f"campaign: {PROVEN[options.what]}")
     return 0
 

@@ -13,6 +13,7 @@ from kuberouter_py.model.cluster import Pod
 from tests.campaign.agent import RealKernel
 from tests.campaign.judging import Said, cells, judged
 from tests.campaign.network import Place, forget_flows, forget_neighbours
+from tests.campaign.pace import Pace
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
@@ -93,7 +94,7 @@ class Campaign:
         ]
         assert not wrong, "\n".join([f"{len(wrong)} of {len(wanted)} otherwise than the judge says:", *wrong[:_SHOWN]])
 
-    def run(self, examples: int, number: int) -> None:
+    def run(self, examples: int, number: int, pace: Pace) -> None:
         """number: the seed."""
 
         @seed(number)
@@ -107,7 +108,9 @@ class Campaign:
         )
         @given(CLUSTERS, st.lists(CHANGES, max_size=4), DEFAULT_DENY)
         def holds(objects: list[HEARD], changes: list[Change], closed: bool) -> None:
-            self.play(objects, changes, Config(netpol_default_deny=closed))
+            if not pace.is_over():
+                with pace.world(self.tally):
+                    self.play(objects, changes, Config(netpol_default_deny=closed))
 
         holds()
 

@@ -23,6 +23,7 @@ from tests.campaign.agent import Killed, RealKernel
 from tests.campaign.judging import Said, cells, judged
 from tests.campaign.matrix import DEFAULT_DENY, N1, make
 from tests.campaign.network import Place
+from tests.campaign.pace import Pace
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.worlds import CHANGES, CLUSTERS, Change
@@ -233,7 +234,7 @@ class Campaign:
         first = max(index for index, era in enumerate(self._eras) if era.began <= record.began)
         return [era for index, era in enumerate(self._eras) if index >= first and era.began <= record.ended]
 
-    def run(self, examples: int, number: int) -> None:
+    def run(self, examples: int, number: int, pace: Pace) -> None:
         """number: the seed. What went wrong depends on moments and is not shrunk."""
 
         @seed(number)
@@ -246,7 +247,9 @@ class Campaign:
         )
         @given(CLUSTERS, STEPS, DEFAULT_DENY)
         def holds(objects: list[HEARD], steps: list[tuple[Change, How, int]], closed: bool) -> None:
-            self.play(objects, steps, Config(netpol_default_deny=closed))
+            if not pace.is_over():
+                with pace.world(self.tally):
+                    self.play(objects, steps, Config(netpol_default_deny=closed))
 
         holds()
 
