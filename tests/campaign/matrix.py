@@ -17,7 +17,7 @@ from tests.campaign.pace import Pace
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
-from tests.fakes.worlds import CHANGES, CLUSTERS, Change
+from tests.fakes.worlds import OBJECT, Change, scenes
 
 N1 = node("10.244.1.1", pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
 DEFAULT_DENY = st.sampled_from([False, False, True])
@@ -106,11 +106,11 @@ class Campaign:
             phases=(Phase.generate, Phase.shrink),
             verbosity=Verbosity.normal,
         )
-        @given(CLUSTERS, st.lists(CHANGES, max_size=4), DEFAULT_DENY)
-        def holds(objects: list[HEARD], changes: list[Change], closed: bool) -> None:
+        @given(scenes(0, 4), DEFAULT_DENY)
+        def holds(scene: tuple[list[OBJECT], list[Change]], closed: bool) -> None:
             if not pace.is_over():
                 with pace.world(self.tally):
-                    self.play(objects, changes, Config(netpol_default_deny=closed))
+                    self.play(*scene, Config(netpol_default_deny=closed))
 
         holds()
 

@@ -26,7 +26,7 @@ from tests.campaign.network import Place
 from tests.campaign.pace import Pace
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
-from tests.fakes.worlds import CHANGES, CLUSTERS, Change
+from tests.fakes.worlds import OBJECT, Change, scenes
 
 AT_ONCE = 12  # attempts that are under way together: their moment is as long as all of them take
 PATIENCE = 0.8  # seconds; a lost SYN is sent once more after one
@@ -43,7 +43,8 @@ class How(Enum):
     FAILURES = auto()  # of iptables-restore, now and then
 
 
-STEPS = st.lists(st.tuples(CHANGES, st.sampled_from(How), st.integers(0, 25)), min_size=2, max_size=8)
+_MOST = 8
+HOWS = st.lists(st.tuples(st.sampled_from(How), st.integers(0, 25)), min_size=_MOST, max_size=_MOST)
 
 
 class Record(NamedTuple):
@@ -139,7 +140,9 @@ class Campaign:
         self._cells = cells(self.places)
         self._eras: list[Era] = []
 
-    def play(self, objects: Sequence[HEARD], steps: Sequence[tuple[Change, How, int]], config: Config) -> None:
+    def play(
+        self, objects: Sequence[HEARD], changes: Sequence[Change], hows: Sequence[tuple[How, int]], config: Config
+    ) -> None:
         self._eras = [Era(time.monotonic(), [])]
         assert FakeFirewall(N1, kernel=self.kernel).controller.cleanup().left_over == 0
         agent = FakeFirewall(N1, *objects, kernel=self.kernel, config=config)
@@ -147,7 +150,7 @@ class Campaign:
         now = self._judged(agent)
         self._eras.append(Era(time.monotonic(), [now]))
         self.tally.worlds += 1
-        for change, how, number in steps:
+        for change, (how, number) in zip(changes, hows, strict=False):
             agent, now = self._step(agent, now, change, how, number)
         self._judge()
 
@@ -245,11 +248,11 @@ class Campaign:
             suppress_health_check=list(HealthCheck),
             phases=(Phase.generate,),
         )
-        @given(CLUSTERS, STEPS, DEFAULT_DENY)
-        def holds(objects: list[HEARD], steps: list[tuple[Change, How, int]], closed: bool) -> None:
+        @given(scenes(2, _MOST), HOWS, DEFAULT_DENY)
+        def holds(scene: tuple[list[OBJECT], list[Change]], hows: list[tuple[How, int]], closed: bool) -> None:
             if not pace.is_over():
                 with pace.world(self.tally):
-                    self.play(objects, steps, Config(netpol_default_deny=closed))
+                    self.play(*scene, hows, Config(netpol_default_deny=closed))
 
         holds()
 

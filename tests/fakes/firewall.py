@@ -30,7 +30,9 @@ _LEADS = re.compile(r"-[jg] (KRPY-\S+)")
 
 
 class FilterKernel:
-    """sysctls, sets, members, chains. refuse: by table and key, what a write is answered with. watch: see above."""
+    """sysctls, sets, members, chains. refuse: by table and key, what a write is answered with; restore_fails: every
+    write of chains. watch: see above.
+    """
 
     def __init__(self) -> None:
         self.sysctls: dict[str, str] = {}
@@ -39,6 +41,7 @@ class FilterKernel:
         self.chains: dict[Chain, Rules] = {}
         self.tracked: list[Flow] = []
         self.refuse: dict[tuple[str, Any], Refused] = {}
+        self.restore_fails = False
         self.journal: list[tuple[str, str, Any]] = []
         self.watch: Callable[[], None] = lambda: None
         self.lacks: Sequence[str] = ()  # match modules
@@ -73,6 +76,8 @@ class FilterKernel:
 
     def restore(self, wanted: Mapping[Chain, Rules | None]) -> dict[Chain, Refused]:
         """Of one family, at once; who speaks of what is not there is refused, and who speaks of those."""
+        if self.restore_fails:
+            return dict.fromkeys(wanted, Refused("exit status 4"))
         refused = {key: self.refuse["iptables", key] for key in wanted if ("iptables", key) in self.refuse}
         while True:
             after = {**self.chains, **{key: rules for key, rules in wanted.items() if key not in refused}}

@@ -6,15 +6,18 @@ Everything is a hypothesis strategy: a failure is shrunk to the smallest world t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod
 from kuberouter_py.model.kernel import Protocol
 from kuberouter_py.model.policies import NetworkPolicy
 from tests.fakes.policies import namespace, pod, policy
+
+OBJECT = Namespace | Pod | NetworkPolicy
 
 NAMESPACES = ("x", "y", "z")
 # name, address of each family, node: two pods of the other node, one that may take over an address.
@@ -154,14 +157,32 @@ CLUSTERS = st.builds(
 class Change(NamedTuple):
     """put: it is so now; else it is gone."""
 
-    put: Namespace | Pod | NetworkPolicy | None
+    put: OBJECT | None
     gone: tuple[type, ObjectKey] | None = None
 
 
-CHANGES = st.one_of(
+_ANY_CHANGE = st.one_of(
     POLICIES.map(Change),
     ANY_POD.map(Change),
     ANY_NAMESPACE.map(Change),
     st.builds(lambda name: Change(None, (NetworkPolicy, ObjectKey(*name.split("/")))), st.sampled_from(POLICY_NAMES)),
     st.builds(lambda name: Change(None, (Pod, ObjectKey(*name.split("/")))), st.sampled_from(sorted(PODS))),
 )
+
+
+def changes(objects: Sequence[OBJECT]) -> st.SearchStrategy[Change]:
+    """Mostly of what there is: what a policy allows and whom it selects, a pod's labels, something gone."""
+    policies = st.sampled_from([each for each in objects if isinstance(each, NetworkPolicy)])
+    pods = st.sampled_from([each for each in objects if isinstance(each, Pod)])
+    allows = st.builds(lambda old, new: replace(new, key=old.key, uid=old.uid, pods=old.pods), policies, POLICIES)
+    selects = st.builds(lambda old, new: replace(new, key=old.key, uid=old.uid), policies, POLICIES)
+    labelled = st.builds(lambda old, of: replace(old, labels=of), pods, labels(_LABELS))
+    gone = st.one_of(policies, pods).map(lambda old: Change(None, (type(old), old.key)))
+    return st.one_of(allows.map(Change), selects.map(Change), labelled.map(Change), gone, _ANY_CHANGE)
+
+
+def scenes(fewest: int, most: int) -> st.SearchStrategy[tuple[list[OBJECT], list[Change]]]:
+    """A cluster, and so many changes of it."""
+    return CLUSTERS.flatmap(
+        lambda objects: st.tuples(st.just(objects), st.lists(changes(objects), min_size=fewest, max_size=most))
+    )

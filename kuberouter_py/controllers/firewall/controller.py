@@ -145,7 +145,9 @@ class FirewallController:
         with self._lock:
             self._look()
             dirty = self._reconciler.read(self._reconciler.suspect_tables())
-            outcome = self._reconciler.write(self._but_left_behind(dirty))
+            dirty = self._but_left_behind(dirty)
+            self._decisions.hold_back(dirty)
+            outcome = self._reconciler.write(dirty)
             outcome = merged(outcome, self._stages())
             self._decisions.suspect(self._unlooked)
             self._decisions.tidy_again()
@@ -219,6 +221,7 @@ class FirewallController:
         decisions.grow(dirty)
         if found is not None:
             dirty = {name: {*dirty[name], *found[name]} & self._reconciler.wanted(name).keys() for name in dirty}
+        decisions.hold_back(dirty)
         outcome = self._write(dirty)
         if lacking := self._lacks_comparing(outcome):
             decisions.look(replace(decisions.view, compares_addresses=False))
@@ -231,7 +234,7 @@ class FirewallController:
         if found is not None:
             dirty[MEMBERS] &= self._reconciler.wanted(MEMBERS).keys()
         outcome = merged(outcome, self._write(dirty))
-        for stage in (decisions.isolate, decisions.move, decisions.release, decisions.leave):
+        for stage in (decisions.isolate, decisions.replace, decisions.move, decisions.release, decisions.leave):
             dirty = self._nothing_dirty()
             stage(pods, dirty)
             if found is not None and stage == decisions.release:

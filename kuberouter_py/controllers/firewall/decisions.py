@@ -1,33 +1,34 @@
 """DECIDE, for all that was rung: claims at the reconciler, in the stages that keep every moment safe (P5.06).
 
-grow()     what is spoken of stands: sets, their members, guards, and the chains that lead to the guards
+grow()     what is spoken of stands: sets, their members, guards that are new, and the chains that lead to the guards
 enter()    pods are in the guards that they want, beside those that they were in: both must allow
 isolate()  they are isolated as they should be, beside what they were isolated for
+replace()  guards that stood say what they should: they may allow more, now that everything new denies
 move()     pods are in the sets of peers that they belong in, and in no other
 release()  they are isolated for nothing else
 leave()    they are out of the guards that they do not want any more
 tidy()     guards that nobody wants and sets that no rule speaks of are given up
 
-After each, the controller writes. A pod whose new guard could not be written stays in its last good one; one that has
-none is closed. What the cluster says is world.py's, who is in which set peers.py's, what a policy means in iptables
+After each, the controller writes. A pod whose new guard could not be written stays in its last good one, isolated and a
+peer as it was; one that has none is closed. What the cluster says is world.py's, who is in which set peers.py's, what a policy means in iptables
 rules.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.guards import Guard, Guards, guards_of, policies_of
+from kuberouter_py.controllers.firewall.guards import Guard, Guards, guard_chain, guards_of, policies_of
 from kuberouter_py.controllers.firewall.membership import Membership
 from kuberouter_py.controllers.firewall.notes import Notes, bridge_notes, policy_notes
 from kuberouter_py.controllers.firewall.peers import Peers, PeerSet
 from kuberouter_py.controllers.firewall.population import Population
 from kuberouter_py.controllers.firewall.rules import EGRESS, allowed
 from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, Rung
-from kuberouter_py.controllers.firewall.sets import Need, block_members, families_of, header
+from kuberouter_py.controllers.firewall.sets import Need, block_members, families_of, header, holds_peers
 from kuberouter_py.controllers.firewall.standing import CHAINS, FILTER, MEMBERS, SETS, SYSCTLS, Standing, led_to
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF, View
 from kuberouter_py.controllers.firewall.world import World
@@ -63,6 +64,8 @@ class Decisions:
         self._lead_anew = True
         self._led: set[str] = set()  # names of the guards that ways lead to, as claimed last
         self._led_as_of: tuple[int, ...] = ()
+        self._replaced: set[Chain] = set()  # of guards that stand, whose new rules wait for replace()
+        self._late: set[SetMember] = set()  # wait for move()
         self._outgrown: set[Guard] = set()  # guards whose rules before spoke of more: until those of now are written
         self._tidy = True
 
@@ -143,6 +146,29 @@ class Decisions:
         if self._lead_anew:
             self._lead(dirty, {guard.name for guard in self.guards.known()} | self.membership.names())
 
+    def hold_back(self, dirty: Dirty) -> None:
+        """Of what is to be written: what must not be seen before isolate().
+
+        Guards that pods are in: a policy may allow more in one direction and isolate the other as well, and whom the
+        second forbids must never meet the first alone. And pods of this node in sets of peers that stand from before
+        this process: one that became a peer may be isolated by the same change.
+        """
+        if dirty[CHAINS]:
+            held, entered = self._reconciler.held(CHAINS), set(map(guard_chain, self.membership.names()))
+            self._replaced |= {key for key in dirty[CHAINS] if key in held and key.chain in entered}
+            dirty[CHAINS] -= self._replaced
+        late = self._new_in_old_sets(dirty[MEMBERS])
+        dirty[MEMBERS] -= late
+        self._late |= late
+
+    def _new_in_old_sets(self, members: Collection[SetMember]) -> set[SetMember]:
+        there, held = self._reconciler.held(SETS), self._reconciler.held(MEMBERS)
+        new = {each for each in members if each.set in there and each not in held and holds_peers(each.set)}
+        if not new:
+            return new
+        local = {address for pod in self.world.local() for address in self.world.addresses(pod.key)}
+        return {each for each in new if each.entry.address in local}
+
     def leads_astray(self) -> bool:
         """Whether ways lead to guards that are not there (then no way could be written), or not to all that are."""
         as_of = self.standing.version, self.guards.version, self.membership.version
@@ -175,20 +201,37 @@ class Decisions:
     def isolate(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
         self._isolate(pods, dirty, stay=True)
 
-    def move(self, _pods: Collection[ObjectKey], dirty: Dirty) -> None:
-        come, gone = self._population.settle(self.view.families)
+    def replace(self, _pods: Collection[ObjectKey], dirty: Dirty) -> None:
+        dirty[CHAINS] |= self._replaced
+        self._replaced = set()
+
+    def move(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
+        come, gone = self._population.settle(self.view.families, self._waiting(pods))
         self._suspects.update(member.entry.address for member in gone)
         self._want(come, gone, dirty)
+        dirty[MEMBERS] |= self._late
+        self._late = set()
 
     def release(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
-        self._isolate(pods, dirty, stay=False)
+        self._isolate(pods, dirty, stay=False, waiting=self._waiting(pods))
+
+    def _waiting(self, pods: Collection[ObjectKey]) -> set[ObjectKey]:
+        """Who is judged by rules of before, because its own could not be written: nothing else of it changes either."""
+        standing = self.standing.led_to(self.view.families)
+        written = self._written(pods, standing)
+        return {pod for pod in pods if self.membership.waits(pod, standing, written)}
+
+    def _written(self, pods: Collection[ObjectKey], standing: Mapping[int, Collection[str]]) -> Callable[[Guard], bool]:
+        """Whether a guard says what it is to say."""
+        families = tuple(standing)
+        return {guard: self.standing.as_wanted(guard, families) for guard in self.guards.of(pods)}.__getitem__
 
     def leave(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
-        standing = self.standing.led_to(self.view.families)
-        self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
-        written = {guard: self.standing.as_wanted(guard, tuple(standing)) for guard in self.guards.of(pods)}
+        standing, waiting = self.standing.led_to(self.view.families), self._waiting(pods)
+        self._claim({("in", pod): self._in(pod, standing, stay=pod in waiting) for pod in pods}, dirty)
+        written = self._written(pods, standing)
         for pod in pods:
-            notes = self.membership.settled(pod, standing, self.view.families, written.__getitem__)
+            notes = self.membership.settled(pod, standing, self.view.families, written)
             self.notes.about(POD, pod, notes)
 
     def has_to_tidy(self) -> bool:
@@ -320,12 +363,18 @@ class Decisions:
     def _in(self, pod: ObjectKey, standing: Mapping[int, Collection[str]], *, stay: bool) -> Share:
         return _share(("in", pod), _members(self.membership.guards(pod, standing, stay=stay)))
 
-    def _isolate(self, pods: Collection[ObjectKey], dirty: Dirty, *, stay: bool) -> None:
+    def _isolate(
+        self, pods: Collection[ObjectKey], dirty: Dirty, *, stay: bool, waiting: Collection[ObjectKey] = ()
+    ) -> None:
         standing = self.standing.led_to(self.view.families)
-        self._claim({("isolated", pod): self._isolated(pod, standing, stay=stay) for pod in pods}, dirty)
+        self._claim(
+            {("isolated", pod): self._isolated(pod, standing, stay=stay, waits=pod in waiting) for pod in pods}, dirty
+        )
 
-    def _isolated(self, pod: ObjectKey, standing: Mapping[int, Collection[str]], *, stay: bool) -> Share:
-        members = self.membership.isolation(pod, standing, self.view.families, stay=stay)
+    def _isolated(
+        self, pod: ObjectKey, standing: Mapping[int, Collection[str]], *, stay: bool, waits: bool = False
+    ) -> Share:
+        members = self.membership.isolation(pod, standing, self.view.families, stay=stay, waits=waits)
         return _share(("isolated", pod), _members(members))
 
 

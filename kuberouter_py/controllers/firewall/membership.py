@@ -80,16 +80,32 @@ class Membership:
                         yield SetMember(firewall_set(name, family), SetEntry(address))
 
     def isolation(
-        self, pod: ObjectKey, standing: Standing, families: Collection[int], *, stay: bool
+        self, pod: ObjectKey, standing: Standing, families: Collection[int], *, stay: bool, waits: bool = False
     ) -> Iterator[SetMember]:
-        """The fixed sets that it is to be in; stay: and those that it is in, but not yet what would open it."""
+        """The fixed sets that it is to be in; stay: and those that it is in, but not yet what would open it.
+
+        waits: see waits(); it stays isolated.
+        """
         now, before = self._fixed_sets(pod, standing, families), self._roles.get(pod, frozenset())
         if stay:
             now = {place for place in now if place[0] != fixed.KNOWN} | before
+        elif waits:
+            now |= {place for place in before if place[0] in fixed.ISOLATED}
         for address, has in self._addresses(pod, stay=stay):
             for role, family in now if has else before:
                 if family == family_of(address):
                     yield SetMember(firewall_set(role, family), SetEntry(address))
+
+    def waits(self, pod: ObjectKey, standing: Standing, written: Callable[[Guard], bool]) -> bool:
+        """Whether it is judged by rules of before for as long as its own cannot be written, at the same addresses."""
+        if self._had.get(pod) != self._world.addresses(pod):
+            return False
+        now = self._targets(pod, standing)
+        return any(
+            (name := now.get((direction, family))) is not None and not (name == guard.name and written(guard))
+            for direction, guard in self._guards.wanted(pod).items()
+            for family in standing
+        )
 
     def _addresses(self, pod: ObjectKey, *, stay: bool) -> Iterator[tuple[bytes, bool]]:
         """And whether it has it. stay: also those that it had; one that is gone leaves the sets of peers first."""
@@ -112,7 +128,11 @@ class Membership:
         self, pod: ObjectKey, standing: Standing, families: Collection[int], written: Callable[[Guard], bool]
     ) -> tuple[Note, ...]:
         """It is in its guards now. What is to be said of it. written: whether a guard says what it is to say."""
-        if roles := self._fixed_sets(pod, standing, families):
+        roles = self._fixed_sets(pod, standing, families)
+        waits = self.waits(pod, standing, written)
+        if waits:
+            roles |= {place for place in self._roles.get(pod, ()) if place[0] in fixed.ISOLATED}
+        if roles:
             self._roles[pod] = frozenset(roles)
         else:
             self._roles.pop(pod, None)
@@ -132,7 +152,7 @@ class Membership:
                     notes.append(Note(POD, pod, CLOSED, f"{where}: closed, its rules cannot be written", event=True))
                 else:
                     notes.append(Note(POD, pod, NOT_UP_TO_DATE, f"{where}: as before, its new rules cannot be written"))
-        self._put(pod, now)
+        self._put(pod, {**now, **self._places(pod)} if waits else now)
         if roles or now:
             self._had[pod] = self._world.addresses(pod)
         else:

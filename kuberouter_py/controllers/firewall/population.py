@@ -40,18 +40,21 @@ class Population:
         """Every pod is known, and no set yet: each will be filled, and nobody has to be looked at."""
         self._anew, self._anew_in = set(), {}
 
-    def settle(self, families: Collection[int]) -> tuple[list[SetMember], list[SetMember]]:
-        """What comes and what goes. A member that goes from one pod to another is in both."""
+    def settle(
+        self, families: Collection[int], but: Collection[ObjectKey] = ()
+    ) -> tuple[list[SetMember], list[SetMember]]:
+        """What comes and what goes. A member that goes from one pod to another is in both. but: who stays as it was."""
         come: list[SetMember] = []
         gone: list[SetMember] = []
-        for pod in self._anew:
+        later, later_in = self._anew.intersection(but), {pod: self._anew_in[pod] for pod in but if pod in self._anew_in}
+        for pod in self._anew - later:
             self._replace(pod, (), tuple(self._peers.members(pod, families)), come, gone)
         for pod, sets in self._anew_in.items():
-            if pod not in self._anew:
+            if pod not in self._anew and pod not in later_in:
                 names = {name for each in sets for name in each.names.values()}
                 stay = tuple(member for member in self._members.get(pod, ()) if member.set not in names)
                 self._replace(pod, stay, tuple(self._peers.members_of(pod, sets, families)), come, gone)
-        self._anew, self._anew_in = set(), {}
+        self._anew, self._anew_in = later, later_in
         return come, gone
 
     def _replace(
