@@ -14,6 +14,7 @@ from tests.campaign.agent import RealKernel
 from tests.campaign.network import Place, standing
 from tests.campaign.pace import Pace
 from tests.campaign.probes import Probes
+from tests.fakes.mutants import MUTANTS, mutant
 from tests.labkit import namespaces
 
 PROVEN = {
@@ -28,12 +29,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--examples", type=int, default=100, help="worlds (default 100)")
     parser.add_argument("--seed", type=int, help="of an earlier run, to have it once more (default: a new one)")
     parser.add_argument("--minutes", type=float, help="begin no world after that (default: play all)")
+    parser.add_argument("--mutant", choices=[*MUTANTS], help="of the firewall, that the campaign has to find")
     options = parser.parse_args(arguments)
     number = options.seed if options.seed is not None else random.SystemRandom().randrange(1 << 32)
     print(f"campaign: {options.what}, {options.examples} examples, seed {number}", flush=True)
     namespaces.unshare(namespaces.CLONE_NEWNET)
     pace = Pace(options.minutes)
-    with standing() as places, campaign(options.what, places, number) as played:
+    defect = mutant(options.mutant) if options.mutant else contextlib.nullcontext()
+    with standing() as places, campaign(options.what, places, number) as played, defect:
         try:
             played.run(options.examples, number, pace)
         finally:

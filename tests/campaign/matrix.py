@@ -108,11 +108,11 @@ class Campaign:
         )
         @given(scenes(0, 4), DEFAULT_DENY)
         def holds(scene: tuple[list[OBJECT], list[Change]], closed: bool) -> None:
-            if not pace.is_over():
-                with pace.world(self.tally):
-                    self.play(*scene, Config(netpol_default_deny=closed))
+            with pace.world(self.tally):
+                self.play(*scene, Config(netpol_default_deny=closed))
 
-        holds()
+        with pace.until_over():
+            holds()
 
 
 def _as_said(cell: Cell, said: Said, outcome: Outcome) -> bool:

@@ -250,11 +250,11 @@ class Campaign:
         )
         @given(scenes(2, _MOST), HOWS, DEFAULT_DENY)
         def holds(scene: tuple[list[OBJECT], list[Change]], hows: list[tuple[How, int]], closed: bool) -> None:
-            if not pace.is_over():
-                with pace.world(self.tally):
-                    self.play(*scene, hows, Config(netpol_default_deny=closed))
+            with pace.world(self.tally):
+                self.play(*scene, hows, Config(netpol_default_deny=closed))
 
-        holds()
+        with pace.until_over():
+            holds()
 
 
 def _may_pass(said: Sequence[Said], failing: bool) -> bool:

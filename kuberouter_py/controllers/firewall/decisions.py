@@ -10,8 +10,8 @@ leave()    they are out of the guards that they do not want any more
 tidy()     guards that nobody wants and sets that no rule speaks of are given up
 
 After each, the controller writes. A pod whose new guard could not be written stays in its last good one, isolated and a
-peer as it was; one that has none is closed. What the cluster says is world.py's, who is in which set peers.py's, what a policy means in iptables
-rules.py's.
+peer as it was; one that has none is closed. What the cluster says is world.py's, who is in which set peers.py's, what a
+policy means in iptables rules.py's.
 """
 
 from __future__ import annotations
