@@ -31,7 +31,9 @@ class Killed(BaseException):
 
 
 class RealKernel(FilterKernel):
-    """dies_after: so many writes from now, the process ends; None: never. fails: whether the next program does."""
+    """dies_after: so many writes from now, the process ends; None: never. fails: whether the next program does.
+    watch: called when a table has been written to.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,13 +81,18 @@ class Mortal:
     def apply(self, plan: Plan[Any, Any]) -> dict[Any, Refused]:
         kernel, writes = self._kernel, len(plan.add) + len(plan.change) + len(plan.remove)
         if kernel.dies_after is None:
-            return self._table.apply(plan)
+            return self._written(plan)
         if writes <= kernel.dies_after:
             kernel.dies_after -= writes
-            return self._table.apply(plan)
+            return self._written(plan)
         room, kernel.dies_after = kernel.dies_after, None
-        self._table.apply(self._first(plan, room))
+        self._written(self._first(plan, room))
         raise Killed
+
+    def _written(self, plan: Plan[Any, Any]) -> dict[Any, Refused]:
+        refused = self._table.apply(plan)
+        self._kernel.watch()
+        return refused
 
     def _first(self, plan: Plan[Any, Any], room: int) -> Plan[Any, Any]:
         """So much of it as was written; of chains a whole family or nothing, as iptables-restore does it."""

@@ -17,7 +17,7 @@ from tests.campaign.pace import Pace
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
-from tests.fakes.worlds import OBJECT, Change, scenes
+from tests.fakes.worlds import Change, Scene, scenes
 
 N1 = node("10.244.1.1", pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
 DEFAULT_DENY = st.sampled_from([False, False, True])
@@ -107,7 +107,7 @@ class Campaign:
             verbosity=Verbosity.normal,
         )
         @given(scenes(0, 4), DEFAULT_DENY)
-        def holds(scene: tuple[list[OBJECT], list[Change]], closed: bool) -> None:
+        def holds(scene: Scene, closed: bool) -> None:
             with pace.world(self.tally):
                 self.play(*scene, Config(netpol_default_deny=closed))
 

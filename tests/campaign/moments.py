@@ -2,13 +2,17 @@
 
 The process of the agent dies in the middle of a change and another takes over, iptables-restore fails now and then. No
 attempt gets through that the judge forbids before and after a change, and none fails that it allows before and after.
+
+A moment between two writes is short. So half of the changes are made slowly: after each write nothing goes on until
+those were asked of whom before and after say the same for different reasons.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from multiprocessing import get_context
@@ -26,7 +30,8 @@ from tests.campaign.network import Place
 from tests.campaign.pace import Pace
 from tests.campaign.probes import Cell, Outcome, Probes
 from tests.fakes.firewall import HEARD, FakeFirewall
-from tests.fakes.worlds import OBJECT, Change, scenes
+from tests.fakes.scenes import SCENES
+from tests.fakes.worlds import Change, Scene, scenes
 
 AT_ONCE = 12  # attempts that are under way together: their moment is as long as all of them take
 PATIENCE = 0.8  # seconds; a lost SYN is sent once more after one
@@ -43,8 +48,17 @@ class How(Enum):
     FAILURES = auto()  # of iptables-restore, now and then
 
 
+class Way(NamedTuple):
+    """number: of writes before a death, or what failures are drawn from. slowly: see above."""
+
+    how: How
+    number: int = 0
+    slowly: bool = True
+
+
 _MOST = 8
-HOWS = st.lists(st.tuples(st.sampled_from(How), st.integers(0, 25)), min_size=_MOST, max_size=_MOST)
+HOWS = st.lists(st.builds(Way, st.sampled_from(How), st.integers(0, 25), st.booleans()), min_size=_MOST, max_size=_MOST)
+_ASKED_SLOWLY = 10  # of each family, after each write
 
 
 class Record(NamedTuple):
@@ -75,6 +89,7 @@ class Tally:
     failures: int = 0
     attempts: int = 0
     through_changes: int = 0
+    between_writes: int = 0
     forbidden_passed: int = 0
     allowed_lost: int = 0
 
@@ -82,7 +97,7 @@ class Tally:
         return (
             f"{self.worlds} worlds, {self.changes} changes ({self.deaths} with a restart in the middle, "
             f"{self.failures} that failed at first), {self.attempts} attempts, {self.through_changes} of them during "
-            f"a change: "
+            f"a change, {self.between_writes} between two writes: "
             f"forbidden passed {self.forbidden_passed}, allowed lost {self.allowed_lost}"
         )
 
@@ -91,6 +106,7 @@ class Asker:
     """A process that asks without a pause."""
 
     def __init__(self, places: Mapping[str, Place], family: int, number: int) -> None:
+        self.family = family
         context = get_context("fork")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_ask, args=(places, family, number, theirs), daemon=True)
@@ -104,25 +120,39 @@ class Asker:
         found: list[Record] = self._connection.recv()
         return found
 
+    def ask(self, cells: Sequence[Cell]) -> Mapping[Cell, Outcome]:
+        """These, now."""
+        self._connection.send(cells)
+        found: Mapping[Cell, Outcome] = self._connection.recv()
+        return found
+
     def close(self) -> None:
         self._connection.send("end")
         self._process.join()
         self._connection.close()
 
 
+def _is_told(cell: Cell) -> bool:
+    return not (cell.service and cell.family == 6)
+
+
 def _ask(places: Mapping[str, Place], family: int, number: int, connection: Connection) -> None:
     """IPv6 by way of ip_vs is left out where it is denied by silence (see matrix.py), which would hold up the rest."""
     chance = random.Random(number)
-    asked = [cell for cell in cells(places) if cell.family == family and not (cell.service and family == 6)]
+    asked = [cell for cell in cells(places) if cell.family == family and _is_told(cell)]
     by_source = {source: [cell for cell in asked if cell.source == source] for source in places}
     probes = Probes(places, (family,))
     records: list[Record] = []
     while True:
         if connection.poll():
-            if connection.recv() == "end":
+            message = connection.recv()
+            if message == "end":
                 return
-            connection.send(records)
-            records = []
+            if message == "tell":
+                connection.send(records)
+                records = []
+            else:
+                connection.send(probes.ask_at_once(sorted(message), PATIENCE))
         now = chance.sample(by_source[chance.choice([*by_source])], AT_ONCE)
         began = time.monotonic()
         said = probes.ask_at_once(now, PATIENCE)
@@ -139,36 +169,57 @@ class Campaign:
     def __post_init__(self) -> None:
         self._cells = cells(self.places)
         self._eras: list[Era] = []
+        self._wrong_between: list[str] = []
 
-    def play(
-        self, objects: Sequence[HEARD], changes: Sequence[Change], hows: Sequence[tuple[How, int]], config: Config
-    ) -> None:
-        self._eras = [Era(time.monotonic(), [])]
+    def play(self, objects: Sequence[HEARD], changes: Sequence[Change], ways: Sequence[Way], config: Config) -> None:
+        self._eras, self._wrong_between = [Era(time.monotonic(), [])], []
         assert FakeFirewall(N1, kernel=self.kernel).controller.cleanup().left_over == 0
         agent = FakeFirewall(N1, *objects, kernel=self.kernel, config=config)
         assert agent.start(), agent.notes()
         now = self._judged(agent)
         self._eras.append(Era(time.monotonic(), [now]))
         self.tally.worlds += 1
-        for change, (how, number) in zip(changes, hows, strict=False):
-            agent, now = self._step(agent, now, change, how, number)
+        for change, way in zip(changes, ways, strict=False):
+            agent, now = self._step(agent, now, change, way)
         self._judge()
 
     def _step(
-        self, agent: FakeFirewall, before: Mapping[Cell, Said], change: Change, how: How, number: int
+        self, agent: FakeFirewall, before: Mapping[Cell, Said], change: Change, way: Way
     ) -> tuple[FakeFirewall, Mapping[Cell, Said]]:
         after = self._judged_with(agent, change)
         era = Era(time.monotonic(), [before, after])
         self._eras.append(era)
         self.tally.changes += 1
-        if how is How.DEATH:
-            agent = self._with_death(agent, change, number)
-        elif how is How.FAILURES:
-            self._with_failures(agent, change, number, era)
+        if way.slowly:
+            self.kernel.watch = self._watcher(before, after, way)
+        if way.how is How.DEATH:
+            agent = self._with_death(agent, change, way.number)
+        elif way.how is How.FAILURES:
+            self._with_failures(agent, change, way.number, era)
         else:
             assert make(agent, change), agent.notes()
+        self.kernel.watch = _nothing
         self._eras.append(Era(time.monotonic(), [after]))
         return agent, after
+
+    def _watcher(self, before: Mapping[Cell, Said], after: Mapping[Cell, Said], way: Way) -> Callable[[], None]:
+        """Asks of whom it matters, while nothing goes on."""
+        likely = [
+            cell
+            for cell in self._cells
+            if _is_told(cell) and before[cell].allowed == after[cell].allowed and before[cell] != after[cell]
+        ]
+        random.Random(way.number).shuffle(likely)
+        asked = {family: [cell for cell in likely if cell.family == family][:_ASKED_SLOWLY] for family in (4, 6)}
+
+        def look() -> None:
+            for asker in self.askers:
+                if asked[asker.family]:
+                    outcomes = [*asker.ask(asked[asker.family]).items()]
+                    self.tally.between_writes += len(outcomes)
+                    self._wrong_between += self._otherwise(outcomes, [before, after], failing=way.how is How.FAILURES)
+
+        return look
 
     def _with_death(self, agent: FakeFirewall, change: Change, number: int) -> FakeFirewall:
         self.kernel.dies_after = number
@@ -207,7 +258,7 @@ class Campaign:
 
     def _judge(self) -> None:
         end = time.monotonic()
-        wrong = []
+        wrong = self._wrong_between
         for asker in self.askers:
             for record in asker.records():
                 if record.began < end:
@@ -219,11 +270,15 @@ class Campaign:
         if not all(era.states for era in eras):
             return
         states = [state for era in eras for state in era.states]
-        failing = any(era.failing for era in eras)
-        for cell, outcome in record.outcomes:
+        self.tally.attempts += len(record.outcomes)
+        self.tally.through_changes += len(record.outcomes) if len(states) > 1 else 0
+        yield from self._otherwise(record.outcomes, states, failing=any(era.failing for era in eras))
+
+    def _otherwise(
+        self, outcomes: Iterable[tuple[Cell, Outcome]], states: Sequence[Mapping[Cell, Said]], *, failing: bool
+    ) -> Iterator[str]:
+        for cell, outcome in outcomes:
             said = [state[cell] for state in states]
-            self.tally.attempts += 1
-            self.tally.through_changes += len(states) > 1
             if outcome is Outcome.OPEN and not _may_pass(said, failing):
                 self.tally.forbidden_passed += 1
                 yield f"{cell}: forbidden, and passed: {said}{', failing' if failing else ''}"
@@ -249,12 +304,23 @@ class Campaign:
             phases=(Phase.generate,),
         )
         @given(scenes(2, _MOST), HOWS, DEFAULT_DENY)
-        def holds(scene: tuple[list[OBJECT], list[Change]], hows: list[tuple[How, int]], closed: bool) -> None:
+        def holds(scene: Scene, ways: list[Way], closed: bool) -> None:
             with pace.world(self.tally):
-                self.play(*scene, hows, Config(netpol_default_deny=closed))
+                self.play(*scene, ways, Config(netpol_default_deny=closed))
 
         with pace.until_over():
+            self.play_scenes(pace)
             holds()
+
+    def play_scenes(self, pace: Pace) -> None:
+        """Those that are likely to go wrong, before any that are drawn."""
+        for (objects, changes), how in itertools.product(SCENES.values(), How):
+            with pace.world(self.tally):
+                self.play(objects, changes, [Way(how)], Config())
+
+
+def _nothing() -> None:
+    pass
 
 
 def _may_pass(said: Sequence[Said], failing: bool) -> bool:

@@ -26,7 +26,7 @@ class Pace:
         After a failure there is always time: what shows it once more in a smaller world is still to be found.
         """
         if self._end is not None and time.monotonic() > self._end and not self._failed:
-            raise SkipTest
+            raise SkipTest("the time is over")
         try:
             yield
         except Exception:

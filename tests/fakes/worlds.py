@@ -181,8 +181,11 @@ def changes(objects: Sequence[OBJECT]) -> st.SearchStrategy[Change]:
     return st.one_of(allows.map(Change), selects.map(Change), labelled.map(Change), gone, _ANY_CHANGE)
 
 
-def scenes(fewest: int, most: int) -> st.SearchStrategy[tuple[list[OBJECT], list[Change]]]:
-    """A cluster, and so many changes of it."""
+Scene = tuple[list[OBJECT], list[Change]]  # a cluster, and what changes in it
+
+
+def scenes(fewest: int, most: int) -> st.SearchStrategy[Scene]:
+    """With so many changes."""
     return CLUSTERS.flatmap(
         lambda objects: st.tuples(st.just(objects), st.lists(changes(objects), min_size=fewest, max_size=most))
     )

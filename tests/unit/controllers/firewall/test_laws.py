@@ -11,7 +11,6 @@ from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from msgspec.structs import replace
 
 from kuberouter_py.controllers.firewall.cutting import cluster_of, forbidden
 from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, verdict
@@ -21,8 +20,8 @@ from kuberouter_py.model.kernel import Flow, Protocol
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
 from tests.fakes.packets import Packet, passes
-from tests.fakes.policies import namespace, pod, policy
-from tests.fakes.worlds import CLUSTERS, OBJECT, OUTSIDE, PODS, PORTS, Change, scenes
+from tests.fakes.scenes import SCENES
+from tests.fakes.worlds import CLUSTERS, OUTSIDE, PODS, PORTS, Change, Scene, scenes
 
 N1 = node("192.168.0.1", pod_cidrs=("10.244.1.0/24", "fd00:10:244:1::/64"))
 QUICK = settings(derandomize=True, max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -41,9 +40,6 @@ PACKETS = [
 FEW = [
     packet for packet in PACKETS if len(packet.source) == 4 and packet.protocol == Protocol.TCP and packet.port == 80
 ]
-
-
-Scene = tuple[list[OBJECT], list[Change]]
 
 
 def heard(objects: Iterable[HEARD]) -> FakeFirewall:
@@ -104,46 +100,6 @@ def astray(
 
 def different(now: Mapping[Packet, bool], then: Mapping[Packet, bool]) -> list[Packet]:
     return [packet for packet, through in now.items() if then[packet] != through]
-
-
-WEB, DB = {"matchLabels": {"app": "web"}}, {"matchLabels": {"app": "db"}}
-X, A, B = namespace("x"), pod("x/a", "10.244.1.2"), pod("x/b", "10.244.1.3", labels={"app": "db"})
-ASKS_NOBODY = policy("x/p1", {"podSelector": WEB, "policyTypes": ["Egress"]})
-WEB_TO_DB = policy("x/p2", {"podSelector": DB, "ingress": [{"from": [{"podSelector": WEB}]}]})
-ONE_ASKS_ALL = policy("x/p3", {"podSelector": {"matchLabels": {"tier": "one"}}, "egress": [{}]})
-NOT_TO_DB = policy("x/p2", {"podSelector": DB, "ingress": []})
-A_WEB = replace(A, labels={"app": "web"})
-
-# What comes to pass before a change is forbidden by one end, and after it by the other, or allowed by another policy.
-SCENES: Mapping[str, Scene] = {
-    "a peer that is isolated from now on": ([X, A, B, ASKS_NOBODY, WEB_TO_DB], [Change(A_WEB)]),
-    "isolated no more, and no peer": ([X, A_WEB, B, ASKS_NOBODY, WEB_TO_DB], [Change(A)]),
-    "a peer that goes": ([X, A_WEB, B, ASKS_NOBODY, WEB_TO_DB], [Change(None, (Pod, A.key))]),
-    "from one guard to another, and a peer": (
-        [X, replace(A, labels={"tier": "one"}), B, WEB_TO_DB, ASKS_NOBODY, ONE_ASKS_ALL],
-        [Change(A_WEB)],
-    ),
-    "one direction allows and the other isolates": (
-        [X, A, B, policy("x/p1", {"podSelector": {}, "ingress": []})],
-        [Change(policy("x/p1", {"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress", "Egress"]}))],
-    ),
-    "one direction isolates and the other is no more": (
-        [X, A, B, policy("x/p1", {"podSelector": {}, "ingress": [{}], "policyTypes": ["Ingress", "Egress"]})],
-        [Change(policy("x/p1", {"podSelector": {}, "ingress": []}))],
-    ),
-    "left by a policy that denies others from now on": (
-        [X, A, B, policy("x/p2", {"podSelector": {}, "ingress": [{}]})],
-        [Change(policy("x/p2", {"podSelector": WEB, "ingress": []}))],
-    ),
-    "more than before": (
-        [X, A_WEB, B, WEB_TO_DB],
-        [Change(policy("x/p2", {"podSelector": DB, "ingress": [{"from": [{"podSelector": {}}]}]}))],
-    ),
-    "another policy allows the same": (
-        [X, A_WEB, B, WEB_TO_DB, policy("x/p3", {"podSelector": DB, "ingress": [{}]})],
-        [Change(NOT_TO_DB)],
-    ),
-}
 
 
 @QUICK

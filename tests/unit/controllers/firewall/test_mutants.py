@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.fakes.mutants import MUTANTS, mutant
-from tests.unit.controllers.firewall.test_laws import SCENES, Scene, nothing_opens_or_closes, retried, taken_over
+from tests.fakes.scenes import SCENES
+from tests.fakes.worlds import Scene
+from tests.unit.controllers.firewall.test_laws import nothing_opens_or_closes, retried, taken_over
 
 
 @pytest.mark.parametrize("name", MUTANTS)
