@@ -179,7 +179,7 @@ class Routing:
     peer_router_multihop_ttl: int = option(
         values_bgp.TTL,
         0,
-        "how far away peers outside the cluster may be, in hops; 0: on a link of the node",
+        "how far away peers outside the cluster may be, in hops; 0: on a link of the node, or in its AS anywhere",
         group=PEERS,
     )
     peer_router_passwords: tuple[Password | None, ...] = option(

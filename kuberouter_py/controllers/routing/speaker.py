@@ -233,7 +233,15 @@ def _external(us: _Us) -> Iterator[BgpPeer]:
         else:
             if local and us.around.local and local not in us.around.local:
                 us.no_peer(who, f"its local address {address_text(local)} is none of this node (yet)")
-            yield peer._replace(local=local, multihop=us.config.peer_router_multihop_ttl)
+            yield peer._replace(local=local, multihop=_hops(us, peer))
+
+
+def _hops(us: _Us, peer: BgpPeer) -> int:
+    """Sessions within one AS may lead anywhere. With BFD, whose packets of one hop have a port of their own, only where
+    the flag says so.
+    """
+    flag = us.config.peer_router_multihop_ttl
+    return flag if flag or peer.bfd or peer.asn != us.asn else 255
 
 
 def _of_flags(us: _Us) -> Iterator[BgpPeer]:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kuberouter_py.bgp.configuration import render
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.speaker import Around, Decided, flag_passwords, generated_router_id, speaker
@@ -212,6 +213,13 @@ def test_peers_of_annotations_without_flags() -> None:
     assert peers(decided) == (BgpPeer(packed("10.0.0.253"), 64998, local=packed("10.0.0.1"), multihop=3),)
 
 
+def test_peers_in_this_as_may_be_anywhere() -> None:
+    flags = {"peer_router_ips": "10.9.0.1", "peer_router_asns": "64512"}
+    assert [peer.multihop for peer in peers(decide(A, flags=flags))] == [255]
+    assert [peer.multihop for peer in peers(decide(A, flags={**flags, "peer_router_multihop_ttl": "4"}))] == [4]
+    assert [peer.multihop for peer in peers(decide(A, flags={**flags, "enable_bfd": "true"}))] == [0]
+
+
 def test_unknown_passwords_are_no_reason_to_peer_without() -> None:
     decided = decide(A, B, flags=ROUTER, no_passwords="/etc/passwords: no such file")
     assert [peer.node for peer in peers(decided)] == ["b"]
@@ -293,6 +301,36 @@ def test_passwords_of_flag_or_file() -> None:
     assert flag_passwords(from_file, ",c2VjcmV0\n") == (None, Password("secret"))
     with pytest.raises(ValueError, match=r"^1 passwords for 2 of --peer-router-ips$"):
         flag_passwords(from_file, "c2VjcmV0")
+
+
+SAID = st.fixed_dictionaries(
+    {},
+    optional={
+        "bgp-local-addresses": st.sampled_from(["10.0.0.1", "192.0.2.1,fd00::1", "fd00::1"]),
+        "peers": st.lists(
+            st.builds(
+                "{{remoteip: {}, remoteasn: {}, {}}}".format,
+                st.sampled_from(["10.0.0.9", "fd00::9", "10.0.0.2"]),
+                st.sampled_from(["64512", "64999"]),
+                st.sampled_from(["", "localip: 10.0.0.1", "localip: fd00::8", "password: wqcgJMOpIFwnIH4=", "bfd: {}"]),
+            ),
+            max_size=3,
+        ).map(lambda items: f"[{', '.join(items)}]"),
+        "node.bgp.communities": st.sampled_from(["65000:1,no-export", "0", "4294967295:1:2"]),
+        "rr.server": st.just("42"),
+        "path-prepend.as": st.just("4294967294"),
+        "path-prepend.repeat-n": st.just("255"),
+    },
+)
+
+
+@given(SAID, st.sampled_from(["10.0.0.1", "fd00::1", "both"]))
+def test_whatever_is_decided_can_be_written_down_for_bird(said: dict[str, str], address: str) -> None:
+    own = node("a", *(("10.0.0.1", "fd00::1") if address == "both" else (address,)), **said)
+    made = decide(own, B, node("c", "fd00::3", "10.0.0.3", rr_client="1"), passwords=()).speaker
+    if made is not None:
+        text = render(made, "/run/kuberouter-py/bird.log")
+        assert text.count("protocol bgp ") == len(made.peers)
 
 
 # -- who we are ------------------------------------------------------------------------------------------------------
