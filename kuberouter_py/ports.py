@@ -163,6 +163,9 @@ class RoutingFacts(Protocol):
     def sysctl_before_us(self, key: str) -> str | None:
         """A sysctl's value as it was before we first wrote it; None where the kernel has none."""
 
+    def password_file(self) -> str:
+        """What --peer-router-passwords-file holds; "" without such a flag."""
+
 
 class FirewallFacts(Protocol):
     """What the firewall asks of the node besides its tables. Raises EdgeError."""

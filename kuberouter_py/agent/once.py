@@ -13,11 +13,13 @@ import structlog
 from kuberouter_py.agent.carrying import forget
 from kuberouter_py.agent.edges import Node, ServicesEdges
 from kuberouter_py.agent.firewall_edges import FirewallEdges
+from kuberouter_py.agent.routing_edges import RoutingEdges
 from kuberouter_py.agent.source import NoCluster, Source, kinds_of, node_name
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.controller import FirewallController
 from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler
+from kuberouter_py.controllers.routing.controller import RoutingController
 from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.model import notation
 from kuberouter_py.model.report import ControllerStatus
@@ -34,7 +36,8 @@ def cleanup(config: Config) -> int:
     """Take everything of ours off this node. Needs no API server. The process's exit status."""
     configure(config.log_format, config.v)
     left_over = 0
-    for controller in (
+    for controller in (  # nobody is told of an address any more before it goes
+        looking_routing(config, RoutingEdges(config, load_modules=False), Cache()),
         looking_firewall(config, FirewallEdges(config, load_modules=False), Cache()),
         looking_controller(config, ServicesEdges(config, load_modules=False), Cache()),
     ):
@@ -69,8 +72,10 @@ class Planned(NamedTuple):
 def plan(config: Config, _socket: str | None) -> Planned:
     """What a first sync, or with --cleanup a cleanup, would write now. Raises EdgeError, NoCluster."""
     configure("console", config.v or QUIET)
-    firewall, services = (on and not config.cleanup for on in (config.run_firewall, config.run_service_proxy))
-    kinds = kinds_of(replace(config, run_firewall=firewall, run_service_proxy=services))
+    firewall, services, routing = (
+        on and not config.cleanup for on in (config.run_firewall, config.run_service_proxy, config.run_router)
+    )
+    kinds = kinds_of(replace(config, run_firewall=firewall, run_service_proxy=services, run_router=routing))
     with listed(config, kinds) if kinds else nullcontext() as source:
         cache = source.cache if source else Cache()
         planned = (
@@ -80,6 +85,9 @@ def plan(config: Config, _socket: str | None) -> Planned:
             _plan_of_services(config, cache)
             if services
             else _plan_of_nothing(ServicesEdges(config, load_modules=False)),
+            _plan_of_routing(config, cache)
+            if routing
+            else _plan_of_nothing(RoutingEdges(config, load_modules=False)),
         )
     return Planned(
         [line for each in planned for line in each.lines],
@@ -88,7 +96,7 @@ def plan(config: Config, _socket: str | None) -> Planned:
     )
 
 
-def _plan_of_nothing(edges: FirewallEdges | ServicesEdges) -> Planned:
+def _plan_of_nothing(edges: FirewallEdges | ServicesEdges | RoutingEdges) -> Planned:
     """A controller that is off is a sync to nothing at start."""
     nothing = Reconciler(edges.tables)
     plans = nothing.plans(nothing.read())
@@ -104,6 +112,12 @@ def _plan_of_services(config: Config, cache: Cache) -> Planned:
 
 def _plan_of_firewall(config: Config, cache: Cache) -> Planned:
     controller = looking_firewall(config, FirewallEdges(config, load_modules=False), cache)
+    plans = controller.plan()
+    return Planned(notation.lines(plans), bool(plans), _unread(controller.status({})))
+
+
+def _plan_of_routing(config: Config, cache: Cache) -> Planned:
+    controller = looking_routing(config, RoutingEdges(config, load_modules=False), cache)
     plans = controller.plan()
     return Planned(notation.lines(plans), bool(plans), _unread(controller.status({})))
 
@@ -150,6 +164,20 @@ def looking_firewall(config: Config, edges: FirewallEdges, cache: Cache) -> Fire
         edges,
         edges.tables,
         edges.conntrack,
+        Clocks(time.time, time.monotonic),
+        on_report=lambda _report, _notes: None,
+        messages=edges.messages,
+    )
+
+
+def looking_routing(config: Config, edges: RoutingEdges, cache: Cache) -> RoutingController:
+    """The same for routing."""
+    return RoutingController(
+        config,
+        node_name(config),
+        cache,
+        edges,
+        edges.tables,
         Clocks(time.time, time.monotonic),
         on_report=lambda _report, _notes: None,
         messages=edges.messages,

@@ -22,6 +22,7 @@ from kuberouter_py.agent.firewall_part import FirewallPart
 from kuberouter_py.agent.once import log_cleanup
 from kuberouter_py.agent.others import Others
 from kuberouter_py.agent.part import Part
+from kuberouter_py.agent.routing_part import RoutingPart
 from kuberouter_py.agent.services_part import ServicesPart
 from kuberouter_py.agent.source import Source, kinds_of, node_name
 from kuberouter_py.agent.telling import Telling, first_sync
@@ -104,15 +105,15 @@ class Agent:
             firewall.unenforced,
             firewall.explaining,
         )
-        # The firewall's rules speak of no set of the services', and it waits for no other proxy: it comes first.
-        self._parts: Sequence[Part] = (firewall, services)
+        routing = RoutingPart(config, self._source, self._telling, self._reported)
+        # The firewall's rules speak of no set of the services', and it waits for no other proxy: it comes first. Nobody
+        # is told of a Service's address before the node serves it.
+        self._parts: Sequence[Part] = (firewall, services, routing)
 
     # -- from start to end -------------------------------------------------------------------------------------------
 
     def run(self) -> int:
         log.info("agent starts", version=__version__, node=self._node, source=self._source.name)
-        if self._config.run_router:
-            log.warning("this version has no such controller; nothing is done for it", flag="--run-router")
         self._telling.start()
         status = 1
         try:

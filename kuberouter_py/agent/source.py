@@ -44,11 +44,14 @@ def node_name(config: Config) -> str:
 
 # All Nodes: an external address that one of them has is not bound.
 KINDS_OF_SERVICES: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS, POD_METADATA)
+KINDS_OF_ROUTING: tuple[Kind, ...] = (SERVICES, ENDPOINT_SLICES, NODES, SERVICE_CIDRS)
 
 
 def kinds_of(config: Config) -> tuple[Kind, ...]:
     """Only what a running controller reads is watched, and of Nodes only our own where that will do."""
     kinds = {kind.name: kind for kind in kinds_of_firewall(config)} if config.run_firewall else {}
+    if config.run_router:
+        kinds.update({kind.name: kind for kind in KINDS_OF_ROUTING})
     if config.run_service_proxy:
         kinds.update({kind.name: kind for kind in KINDS_OF_SERVICES})
     return tuple(kinds.values())

@@ -89,6 +89,7 @@ class FakeRouting:
         self.cache = Cache()
         self.links_here: Sequence[LinkState] = links
         self.unseen = ""
+        self.passwords = ""
         self.reports: list[SyncReport] = []
         self.notes: list[Note] = []
         self._rung: set[Rung] = set()
@@ -115,6 +116,9 @@ class FakeRouting:
 
     def sysctl_before_us(self, key: str) -> str | None:
         return None if key.endswith("accept_ra") else "0"
+
+    def password_file(self) -> str:
+        return self.passwords
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 

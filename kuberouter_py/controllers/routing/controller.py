@@ -41,9 +41,8 @@ class RoutingController:
     ) -> None:
         self._own = ObjectKey("", node_name)
         self._cluster = cluster
-        self._node_facts = node_facts
         self._course = Course(self.name, tables, clocks, on_report, messages)
-        self._decisions = Decisions(config, node_name, cluster, self._course.reconciler, node_facts.sysctl_before_us)
+        self._decisions = Decisions(config, node_name, cluster, self._course.reconciler, node_facts)
         self._begun = False
 
     # -- called by the runner --------------------------------------------------------------------------------------
@@ -103,7 +102,7 @@ class RoutingController:
         """Whether the node is another one than it was. One that cannot be looked at is taken as it was."""
         self._course.unread.pop(THE_NODE, None)
         try:
-            moved = self._decisions.look(self._node_facts.links())
+            moved = self._decisions.look()
         except EdgeError as error:
             self._course.unread[THE_NODE] = str(error)
             return False
@@ -129,7 +128,7 @@ class RoutingController:
         """What a first sync would write; writes nothing. Raises EdgeError."""
         reconciler = self._course.reconciler
         dirty = reconciler.read()
-        self._decisions.look(self._node_facts.links())
+        self._decisions.look()
         if self._decisions.view.known:
             self._decisions.all(dirty)
             return reconciler.plans(dirty)

@@ -1,27 +1,30 @@
 """DECIDE, for all that was rung: each key's share of the node, claimed at the reconciler.
 
-Owns what decisions need of each other: the view of this node, which Nodes have tunnels, the notes. What one Node or
-Service should have is decided in nodes.py, own.py, announcing.py and speaker.py.
+Owns what decisions need of each other: the view of this node, the roster of all Nodes, which of them have tunnels, the
+notes. What one Node or Service should have is decided in nodes.py, own.py, announcing.py and speaker.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import NOTHING, Dirty, Reconciler, Share
+from kuberouter_py.controllers.reconcile import NOTHING, Dirty, Item, Reconciler, Share
 from kuberouter_py.controllers.routing.nodes import decide_node
 from kuberouter_py.controllers.routing.notes import Notes
 from kuberouter_py.controllers.routing.own import own_share
+from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.rung import HERE, NODE, THIS_NODE, Rung
+from kuberouter_py.controllers.routing.speaker import Around, flag_passwords, speaker
 from kuberouter_py.controllers.routing.view import View, node_view
+from kuberouter_py.model.bgp import Password
 from kuberouter_py.model.cluster import Node, ObjectKey
-from kuberouter_py.model.kernel import LinkState
-from kuberouter_py.ports import RoutingOfCluster
+from kuberouter_py.ports import EdgeError, RoutingFacts, RoutingOfCluster
 
+BGP, SPEAKER = "bgp", "speaker"  # a table, its one key, which is an owner too
 
 class Decisions:
-    """before_us: a sysctl's value before we first wrote it. view, notes: for who reports."""
+    """view, notes: for who reports."""
 
     def __init__(
         self,
@@ -29,41 +32,47 @@ class Decisions:
         node_name: str,
         cluster: RoutingOfCluster,
         reconciler: Reconciler,
-        before_us: Callable[[str], str | None],
+        facts: RoutingFacts,
     ) -> None:
         self._config = config
         self._own = ObjectKey("", node_name)
         self._cluster = cluster
         self._reconciler = reconciler
-        self._before_us = before_us
+        self._facts = facts
+        self._roster = Roster(node_name)
         self._tunnelled: dict[ObjectKey, frozenset[int]] = {}  # Nodes that have tunnels -> families
         self.view = View(node_name)
         self.notes = Notes()
 
-    def look(self, links: Sequence[LinkState]) -> bool:
-        """Replace the view; whether it is another one."""
+    def look(self) -> bool:
+        """Replace the view; whether it is another one. Raises EdgeError."""
         before = self.view
         node = self._cluster.node(self._own.name)
-        self.view = node_view(self._config, self._own.name, node, links, before)
+        self.view = node_view(self._config, self._own.name, node, self._facts.links(), before)
         return self.view != before
 
     def all(self, dirty: Dirty) -> None:
-        self._nodes((node.key for node in self._cluster.nodes()), dirty)
+        keys = [node.key for node in self._cluster.nodes()]
+        self._hear(keys)
+        self._nodes(keys, dirty)
         self._here(dirty)
+        self._speaker(dirty)
 
     def of(self, keys: Collection[Rung], moved: bool, dirty: Dirty) -> None:
         """moved: look() has found another view."""
         families = self._families()
-        if moved:
-            self._nodes((node.key for node in self._cluster.nodes()), dirty)
         rung = {key.key for key in keys if key.kind == NODE}
-        self._nodes(rung, dirty)
-        here = any(key.kind == HERE for key in keys)
-        if moved or here or self._own in rung or self._families() != families:
+        heard = self._hear(rung)
+        self._nodes([*rung, *(node.key for node in self._cluster.nodes())] if moved else rung, dirty)
+        here = moved or any(key.kind == HERE for key in keys)
+        if here or self._own in rung or self._families() != families:
             self._here(dirty)
+        if here or heard:
+            self._speaker(dirty)
 
-    def counts(self) -> dict[str, int]:
-        return {"nodes with tunnels": len(self._tunnelled)}
+    def _hear(self, keys: Iterable[ObjectKey]) -> bool:
+        """Whether something is new that this node as a speaker depends on."""
+        return any([self._roster.hear(key.name, self._cluster.node(key.name)) for key in keys])
 
     # -- shares --------------------------------------------------------------------------------------------------------
 
@@ -88,8 +97,34 @@ class Decisions:
 
     def _here(self, dirty: Dirty) -> None:
         node = self._cluster.node(self._own.name)
-        share = own_share(self._config, self.view, node, self._families(), self._before_us)
+        share = own_share(self._config, self.view, node, self._families(), self._facts.sysctl_before_us)
         self._claim({THIS_NODE: share}, dirty)
+
+    def _speaker(self, dirty: Dirty) -> None:
+        """A Node object that is gone leaves BGP as it was."""
+        if self._roster.own is None:
+            return
+        passwords, lacking = self._passwords()
+        around = Around(
+            families=self.view.families,
+            primary=self.view.primary,
+            local=self.view.local,
+            pod_cidrs=self.view.pod_cidrs,
+            service_cidrs=tuple(self._cluster.service_cidrs()),
+            passwords=passwords,
+            no_passwords=lacking,
+        )
+        decided = speaker(self._config, self._roster, around)
+        self.notes.update({SPEAKER: decided.notes})
+        units = {SPEAKER: (Item(BGP, SPEAKER, decided.speaker),)} if decided.speaker else {}
+        self._claim({SPEAKER: Share((), units)}, dirty)
+
+    def _passwords(self) -> tuple[tuple[Password | None, ...], str]:
+        """Of the peers that flags name; why they are not known."""
+        try:
+            return flag_passwords(self._config, self._facts.password_file()), ""
+        except (EdgeError, ValueError) as error:
+            return (), str(error)
 
     def _families(self) -> frozenset[int]:
         """In which there are tunnels."""

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.routing.nodes import NOT_ROUTED
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.kernel import Chain, SetEntry, SetMember
@@ -172,8 +173,9 @@ def test_of_two_nodes_with_one_network_one_has_it_and_the_other_follows() -> Non
 def test_a_node_whose_pods_cannot_be_reached_says_why_and_harms_nobody(one: Node, reason: str) -> None:
     agent = started(N1, one, FAR)
     assert main("10.244.3.0/24") in agent.table("pod routes")
-    assert [note.message.partition(": ")[2] for note in agent.notes] == [reason]
-    assert agent.notes[0].owner == ObjectKey("", "n2")
+    notes = [note for note in agent.notes if note.reason == NOT_ROUTED]
+    assert [note.message.partition(": ")[2] for note in notes] == [reason]
+    assert notes[0].owner == ObjectKey("", "n2")
 
 
 def test_nothing_is_written_before_our_own_node_is_known() -> None:
@@ -232,3 +234,39 @@ def test_cleanup_leaves_nothing() -> None:
     agent = started(N1, NEAR, FAR)
     FakeRouting(kernel=agent.kernel).controller.cleanup()
     assert not any(agent.kernel.content.values())
+
+
+def peers(agent: FakeRouting) -> list[bytes]:
+    return [peer.address for speaker in agent.table("bgp").values() for peer in speaker.peers]
+
+
+def test_nodes_are_peers_as_they_come_and_go() -> None:
+    agent = started(N1, NEAR, FAR)
+    assert peers(agent) == [packed("192.168.0.2"), packed("192.168.9.3")]
+    agent.lose(FAR)
+    agent.sync()
+    assert peers(agent) == [packed("192.168.0.2")]
+    agent.lose(NEAR)
+    agent.sync()
+    assert not agent.table("bgp")
+
+
+def test_a_node_object_that_goes_leaves_bgp_as_it_was() -> None:
+    agent = started(N1, NEAR)
+    agent.lose(N1)
+    agent.sync()
+    assert peers(agent) == [packed("192.168.0.2")]
+
+
+def test_peers_of_flags_get_their_passwords_from_the_file() -> None:
+    config = Config(
+        peer_router_ips=(packed("192.168.0.254"),),
+        peer_router_asns=(65000,),
+        peer_router_passwords_file="/etc/passwords",
+        enable_ibgp=False,
+    )
+    agent = FakeRouting(N1, config=config)
+    agent.passwords = "c2VjcmV0"
+    assert agent.start()
+    [speaker] = agent.table("bgp").values()
+    assert [peer.password.text for peer in speaker.peers] == ["secret"]

@@ -1,0 +1,112 @@
+"""Routing as a part of the running agent: its loop, and the kernel's news for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+
+from kuberouter_py.agent.part import OnReport, Start
+from kuberouter_py.agent.routing_edges import RoutingEdges
+from kuberouter_py.agent.source import Source, node_name
+from kuberouter_py.agent.telling import Telling
+from kuberouter_py.config import Config
+from kuberouter_py.controllers.history import Clocks
+from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.routing.controller import RoutingController
+from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Rung
+from kuberouter_py.controllers.runner import Runner
+from kuberouter_py.kernel.monitor import NODE_ADDRESS_NEWS, Monitor
+from kuberouter_py.kernel.rule_news import RuleNews
+from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.names import VIP_LINK
+from kuberouter_py.model.report import ControllerStatus
+from kuberouter_py.observe.http import Question
+
+
+class RoutingPart:
+    """See part.Part."""
+
+    name = "routing"
+
+    def __init__(self, config: Config, source: Source, telling: Telling, on_report: OnReport) -> None:
+        self.wanted = config.run_router
+        self._source = source
+        self._telling = telling
+        self._edges = RoutingEdges(config, load_modules=self.wanted)
+        self._controller = RoutingController(
+            config,
+            node_name(config),
+            source.cache,
+            self._edges,
+            self._edges.tables,
+            Clocks(time.time, time.monotonic),
+            on_report,
+            self._edges.messages,
+        )
+        self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
+        self._runner = Runner(
+            self._controller,
+            period=config.routes_sync_period,
+            min_interval=0.0,
+            clock=time.monotonic,
+            beat=self._turned,
+        )
+        self._monitor = Monitor((config.vip_link, VIP_LINK), self._kernel_news, self._edges.port_ids, lambda _address: True)
+        self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
+
+    # -- from start to end -------------------------------------------------------------------------------------------
+
+    def stand_by(self) -> Outcome:
+        return self._controller.cleanup()
+
+    def subscribe(self) -> None:
+        self._source.subscribe("Node", self._bell(NODE))
+        for kind in ("Service", "EndpointSlice"):
+            self._source.subscribe(kind, self._bell(SERVICE))
+        self._source.subscribe("ServiceCIDR", lambda _keys: self._runner.ring([THIS_NODE]))
+
+    def serve(self, start: Start) -> bool:
+        self._beat = self._telling.health.expect(self.name)
+        self._monitor.open()  # before the first look at the node, so that nothing changes unseen
+        start("links and routes for routing", self._monitor.run)
+        start("rule news for routing", self._rule_news.run)
+        start(self.name, self._runner.run, first_sync=True)
+        return True
+
+    def _turned(self) -> None:
+        if self._beat:
+            self._beat()
+
+    def compare(self, tables: Collection[str]) -> None:
+        self._runner.ask_compare(tables)
+
+    def stop(self) -> None:
+        self._runner.stop()
+        self._monitor.stop()
+        self._rule_news.stop()
+
+    def close(self) -> None:
+        """It has nothing that outlives its loops."""
+
+    # -- bells -------------------------------------------------------------------------------------------------------
+
+    def _bell(self, kind: str) -> Callable[[Collection[ObjectKey]], None]:
+        return lambda keys: self._runner.ring(Rung(kind, key) for key in keys)
+
+    def _kernel_news(self, what: frozenset[str]) -> None:
+        if NODE_ADDRESS_NEWS in what:
+            self._runner.ring([THIS_NODE])
+
+    # -- what may be asked, from any thread ---------------------------------------------------------------------------
+
+    def status(self) -> ControllerStatus:
+        return self._controller.status(self._edges.facts())
+
+    def look(self) -> None:
+        """Nothing that its status shows changes in silence."""
+
+    def problems(self) -> Iterable[str]:
+        return ()
+
+    def questions(self) -> Mapping[str, Question]:
+        return {}
