@@ -85,9 +85,7 @@ def plan(config: Config, _socket: str | None) -> Planned:
             _plan_of_services(config, cache)
             if services
             else _plan_of_nothing(ServicesEdges(config, load_modules=False)),
-            _plan_of_routing(config, cache)
-            if routing
-            else _plan_of_nothing(RoutingEdges(config, load_modules=False)),
+            _plan_of_routing(config, cache) if routing else _plan_of_nothing(RoutingEdges(config, load_modules=False)),
         )
     return Planned(
         [line for each in planned for line in each.lines],

@@ -51,7 +51,9 @@ class RoutingPart:
             clock=time.monotonic,
             beat=self._turned,
         )
-        self._monitor = Monitor((config.vip_link, VIP_LINK), self._kernel_news, self._edges.port_ids, lambda _address: True)
+        self._monitor = Monitor(
+            (config.vip_link, VIP_LINK), self._kernel_news, self._edges.port_ids, lambda _address: True
+        )
         self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
 
     # -- from start to end -------------------------------------------------------------------------------------------

@@ -6,22 +6,26 @@ notes. What one Node or Service should have is decided in nodes.py, own.py, anno
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Dirty, Item, Reconciler, Share
+from kuberouter_py.controllers.routing.announcements import Announcements
+from kuberouter_py.controllers.routing.announcer import announcer
 from kuberouter_py.controllers.routing.nodes import decide_node
 from kuberouter_py.controllers.routing.notes import Notes
 from kuberouter_py.controllers.routing.own import own_share
 from kuberouter_py.controllers.routing.roster import Roster
-from kuberouter_py.controllers.routing.rung import HERE, NODE, THIS_NODE, Rung
+from kuberouter_py.controllers.routing.rung import HERE, NODE, SERVICE, THIS_NODE, Rung
 from kuberouter_py.controllers.routing.speaker import Around, flag_passwords, speaker
 from kuberouter_py.controllers.routing.view import View, node_view
 from kuberouter_py.model.bgp import Password
 from kuberouter_py.model.cluster import Node, ObjectKey
+from kuberouter_py.model.kernel import LinkState
 from kuberouter_py.ports import EdgeError, RoutingFacts, RoutingOfCluster
 
 BGP, SPEAKER = "bgp", "speaker"  # a table, its one key, which is an owner too
+
 
 class Decisions:
     """view, notes: for who reports."""
@@ -39,7 +43,9 @@ class Decisions:
         self._cluster = cluster
         self._reconciler = reconciler
         self._facts = facts
+        self._links: Sequence[LinkState] = ()
         self._roster = Roster(node_name)
+        self.announcements = Announcements(config, node_name, cluster)
         self._tunnelled: dict[ObjectKey, frozenset[int]] = {}  # Nodes that have tunnels -> families
         self.view = View(node_name)
         self.notes = Notes()
@@ -48,7 +54,8 @@ class Decisions:
         """Replace the view; whether it is another one. Raises EdgeError."""
         before = self.view
         node = self._cluster.node(self._own.name)
-        self.view = node_view(self._config, self._own.name, node, self._facts.links(), before)
+        self._links = self._facts.links()
+        self.view = node_view(self._config, self._own.name, node, self._links, before)
         return self.view != before
 
     def all(self, dirty: Dirty) -> None:
@@ -57,22 +64,45 @@ class Decisions:
         self._nodes(keys, dirty)
         self._here(dirty)
         self._speaker(dirty)
+        self._services({*self._cluster.service_keys(), *self._announcer()}, dirty)
 
     def of(self, keys: Collection[Rung], moved: bool, dirty: Dirty) -> None:
         """moved: look() has found another view."""
         families = self._families()
         rung = {key.key for key in keys if key.kind == NODE}
-        heard = self._hear(rung)
+        services = {key.key for key in keys if key.kind == SERVICE}
+        heard, concerned = self._hear(rung)
         self._nodes([*rung, *(node.key for node in self._cluster.nodes())] if moved else rung, dirty)
         here = moved or any(key.kind == HERE for key in keys)
         if here or self._own in rung or self._families() != families:
             self._here(dirty)
         if here or heard:
             self._speaker(dirty)
+        anew = here or heard or self._own in rung
+        services |= concerned | (self._announcer() if anew else set())
+        if services or anew:  # the aggregates are this node's
+            self._services(services, dirty)
 
-    def _hear(self, keys: Iterable[ObjectKey]) -> bool:
-        """Whether something is new that this node as a speaker depends on."""
-        return any([self._roster.hear(key.name, self._cluster.node(key.name)) for key in keys])
+    def _hear(self, keys: Iterable[ObjectKey]) -> tuple[bool, set[ObjectKey]]:
+        """Take in Nodes as they are now: whether something is new that this node as a speaker depends on, and which
+        Services it concerns.
+        """
+        nodes = {key: self._cluster.node(key.name) for key in keys}
+        heard = [self._roster.hear(key.name, node) for key, node in nodes.items()]
+        return any(heard), self.announcements.nodes(nodes)
+
+    def _announcer(self) -> set[ObjectKey]:
+        """Take in this node as one that announces; which Services that concerns."""
+        seen = announcer(
+            self._config,
+            self._own.name,
+            self._cluster.node(self._own.name),
+            self._links,
+            self.view.families,
+            tuple(self._cluster.service_cidrs()),
+            peered=SPEAKER in self._reconciler.wanted(BGP),
+        )
+        return self.announcements.here(seen)
 
     # -- shares --------------------------------------------------------------------------------------------------------
 
@@ -119,6 +149,12 @@ class Decisions:
         units = {SPEAKER: (Item(BGP, SPEAKER, decided.speaker),)} if decided.speaker else {}
         self._claim({SPEAKER: Share((), units)}, dirty)
 
+    def _services(self, keys: Collection[ObjectKey], dirty: Dirty) -> None:
+        """And the aggregates."""
+        decided = self.announcements.of(keys)
+        self.notes.update({Rung(SERVICE, key): notes for key, notes in decided.notes.items()})
+        self._claim(decided.shares, dirty)
+
     def _passwords(self) -> tuple[tuple[Password | None, ...], str]:
         """Of the peers that flags name; why they are not known."""
         try:
@@ -130,6 +166,6 @@ class Decisions:
         """In which there are tunnels."""
         return frozenset().union(*self._tunnelled.values())
 
-    def _claim(self, shares: dict[Hashable, Share], dirty: Dirty) -> None:
+    def _claim(self, shares: Mapping[Hashable, Share], dirty: Dirty) -> None:
         for name, found in self._reconciler.claim(shares).items():
             dirty[name] |= found

@@ -13,7 +13,7 @@ from kuberouter_py.model.kernel import Chain, SetEntry, SetMember
 from kuberouter_py.model.names import MAIN_TABLE, OVERLAY_TABLE, POD_BRIDGE, tunnel_name
 from kuberouter_py.model.podnet import Listener, LookupRule, PodBridge, PodRoute, RouteKey, Tunnel
 from kuberouter_py.ports import Refused
-from tests.fakes.objects import BRIDGE, LOOPBACK, cidr, link, node, packed
+from tests.fakes.objects import BRIDGE, LOOPBACK, cidr, endpoint, endpoint_slice, link, node, packed, service
 from tests.fakes.routing import FakeRouting
 
 N1 = node("192.168.0.1")
@@ -270,3 +270,28 @@ def test_peers_of_flags_get_their_passwords_from_the_file() -> None:
     assert agent.start()
     [speaker] = agent.table("bgp").values()
     assert [peer.password.text for peer in speaker.peers] == ["secret"]
+
+
+TO_ROUTER = {"peer_router_ips": (packed("192.168.0.254"),), "peer_router_asns": (65000,)}
+
+
+def test_addresses_of_services_are_announced_while_they_are_served() -> None:
+    agent = FakeRouting(N1, config=Config(advertise_cluster_ip=True, **TO_ROUTER))  # type: ignore[arg-type]
+    assert agent.start()
+    agent.hear(service("web"), endpoint_slice("web", endpoint("10.244.2.2")))
+    agent.sync()
+    assert agent.table("announced")[cidr("10.96.0.10/32")] is Announced.SERVICE
+    assert agent.controller.status({}).counts["announced Service addresses"] == 1
+    agent.lose(endpoint_slice("web"))
+    agent.sync()
+    assert agent.table("announced").get(cidr("10.96.0.10/32")) is not Announced.SERVICE
+
+
+def test_aggregates_are_announced_before_the_first_service_and_not_while_the_node_goes() -> None:
+    whole = cidr("10.96.0.0/16")
+    agent = FakeRouting(N1, config=Config(advertise_cluster_ip_range=(whole,), **TO_ROUTER))  # type: ignore[arg-type]
+    assert agent.start()
+    assert agent.table("announced")[whole] is Announced.SERVICE
+    agent.hear(msgspec.structs.replace(N1, deleting=True))
+    agent.sync()
+    assert agent.table("announced").get(whole) is not Announced.SERVICE
