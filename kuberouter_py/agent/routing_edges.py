@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from kuberouter_py.bgp.engine import Engine
 from kuberouter_py.config import Config
 from kuberouter_py.kernel import command
 from kuberouter_py.kernel.handover import Handover
@@ -41,17 +42,20 @@ class RoutingEdges:
         self.sets = Sets(ROUTING_SETS)
         self.members = Members(ROUTING_SETS)
         self.chains = Chains(ROUTING_CHAINS, cast(Any, config.iptables_backend))
+        self.engine = Engine(command.run, config.bird_socket)
         self.route_socket = Batch(NETLINK_ROUTE, strict=True)
+        self.tunnels = Tunnels(self.route_socket)
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
             self.sets,
             self.members,
             self.chains,
             PodBridges(self.route_socket),
-            Tunnels(self.route_socket),
+            self.tunnels,
             PodRoutes(self.route_socket),
             LookupRules(self.route_socket),
             Handover(self.route_socket),
+            self.engine,
         )
 
     def links(self) -> Sequence[LinkState]:

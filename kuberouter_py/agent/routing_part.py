@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from kuberouter_py.agent.bgp_sessions import BgpSessions
 from kuberouter_py.agent.part import OnReport, Start
 from kuberouter_py.agent.routing_edges import RoutingEdges
 from kuberouter_py.agent.source import Source, node_name
@@ -15,10 +16,10 @@ from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.routing.controller import RoutingController
 from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Rung
 from kuberouter_py.controllers.runner import Runner
-from kuberouter_py.kernel.monitor import NODE_ADDRESS_NEWS, Monitor
+from kuberouter_py.kernel.router_news import LINK_NEWS, RouterNews
 from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.names import VIP_LINK
+from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
 from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.observe.http import Question
 
@@ -51,10 +52,21 @@ class RoutingPart:
             clock=time.monotonic,
             beat=self._turned,
         )
-        self._monitor = Monitor(
-            (config.vip_link, VIP_LINK), self._kernel_news, self._edges.port_ids, lambda _address: True
+        self._news = RouterNews(
+            (config.vip_link, VIP_LINK),
+            (POD_BRIDGE,),
+            self._kernel_news,
+            self._edges.port_ids,
         )
         self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
+        self.sessions = BgpSessions(
+            config,
+            node_name(config),
+            self._edges.engine,
+            self._controller.speaker,
+            self._controller.notes,
+            telling.tell,
+        )
 
     # -- from start to end -------------------------------------------------------------------------------------------
 
@@ -69,8 +81,8 @@ class RoutingPart:
 
     def serve(self, start: Start) -> bool:
         self._beat = self._telling.health.expect(self.name)
-        self._monitor.open()  # before the first look at the node, so that nothing changes unseen
-        start("links and routes for routing", self._monitor.run)
+        self._news.open()  # before the first look at the node, so that nothing changes unseen
+        start("links and routes for routing", self._news.run)
         start("rule news for routing", self._rule_news.run)
         start(self.name, self._runner.run, first_sync=True)
         return True
@@ -84,7 +96,7 @@ class RoutingPart:
 
     def stop(self) -> None:
         self._runner.stop()
-        self._monitor.stop()
+        self._news.stop()
         self._rule_news.stop()
 
     def close(self) -> None:
@@ -96,19 +108,22 @@ class RoutingPart:
         return lambda keys: self._runner.ring(Rung(kind, key) for key in keys)
 
     def _kernel_news(self, what: frozenset[str]) -> None:
-        if NODE_ADDRESS_NEWS in what:
+        """All but the first are names of tables."""
+        if LINK_NEWS in what:
             self._runner.ring([THIS_NODE])
+        if tables := what - {LINK_NEWS}:
+            self.compare(tables)
 
     # -- what may be asked, from any thread ---------------------------------------------------------------------------
 
     def status(self) -> ControllerStatus:
-        return self._controller.status(self._edges.facts())
+        return self._controller.status({**self._edges.facts(), **self.sessions.facts()})
 
     def look(self) -> None:
         """Nothing that its status shows changes in silence."""
 
     def problems(self) -> Iterable[str]:
-        return ()
+        return self.sessions.problems() if self.wanted else ()
 
     def questions(self) -> Mapping[str, Question]:
-        return {}
+        return self.sessions.questions()

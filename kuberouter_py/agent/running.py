@@ -93,6 +93,7 @@ class Agent:
             lambda: self._parts,
             lambda: services.counters() if services.wanted else (),
             lambda: firewall.denied() if firewall.wanted else (),
+            lambda: routing.sessions.counters() if routing.wanted else (),
         )
         firewall = FirewallPart(config, self._source, self._telling, self._reported)
         services = ServicesPart(

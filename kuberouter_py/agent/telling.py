@@ -13,6 +13,7 @@ from kuberouter_py.agent.part import Part
 from kuberouter_py.agent.source import Source
 from kuberouter_py.config import Config
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.observe.bgp_metrics import SessionCounters
 from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.endpoints import http_server
 from kuberouter_py.observe.events import EventWriter
@@ -29,8 +30,8 @@ def first_sync(controller: str) -> str:
 
 
 class Telling:
-    """health, metrics, proxy: reported to by the parts themselves. parts: all of the agent. counters, denied: see
-    Metrics.
+    """health, metrics, proxy: reported to by the parts themselves. parts: all of the agent. counters, denied,
+    sessions: see Metrics.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Telling:
         parts: Callable[[], Sequence[Part]],
         counters: Callable[[], Iterable[ServiceCounters]],
         denied: Callable[[], Iterable[DeniedCounters]],
+        sessions: Callable[[], Iterable[SessionCounters]],
     ) -> None:
         self._config = config
         self._node = node
@@ -49,7 +51,7 @@ class Telling:
         self._started = time.time()
         self.health = Health(time.monotonic)
         self.proxy = ProxyHealth(config.ipvs_sync_period, time.time)
-        self.metrics = Metrics(__version__, counters, self._controllers, denied=denied)
+        self.metrics = Metrics(__version__, counters, self._controllers, denied=denied, sessions=sessions)
         self._server: HttpServer | None = None
         self._events: EventWriter | None = source.event_writer()
 

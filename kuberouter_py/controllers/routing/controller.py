@@ -13,11 +13,12 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import Course, OnReport
 from kuberouter_py.controllers.history import Clocks, busy_status
 from kuberouter_py.controllers.reconcile import Outcome
-from kuberouter_py.controllers.routing.decisions import Decisions
+from kuberouter_py.controllers.routing.decisions import BGP, SPEAKER, Decisions
 from kuberouter_py.controllers.routing.rung import HERE, NODE, Rung
 from kuberouter_py.controllers.routing.status import status_of
+from kuberouter_py.model.bgp import Speaker
 from kuberouter_py.model.cluster import ObjectKey
-from kuberouter_py.model.report import ControllerStatus
+from kuberouter_py.model.report import ControllerStatus, Note
 from kuberouter_py.ports import Busy, EdgeError, Plan, RoutingFacts, RoutingOfCluster, Table
 
 THE_NODE = "node"  # what it is that could not be looked at
@@ -121,6 +122,19 @@ class RoutingController:
                 return status_of(course.history, self._decisions, wanted, course.standing(), more_facts)
         except Busy:
             return busy_status(self.name, course.history, more_facts)
+
+    def speaker(self) -> Speaker | None:
+        """What BGP shall be, as decided last. One look into a mapping: no sync is waited for."""
+        found: Speaker | None = self._course.reconciler.wanted(BGP).get(SPEAKER)
+        return found
+
+    def notes(self) -> Sequence[Note]:
+        """What is not as asked; nothing while a sync takes long."""
+        try:
+            with self._course.asked():
+                return tuple(self._decisions.notes)
+        except Busy:
+            return ()
 
     # -- called once, without a runner -----------------------------------------------------------------------------
 

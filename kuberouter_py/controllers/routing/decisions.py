@@ -19,7 +19,7 @@ from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.rung import HERE, NODE, SERVICE, THIS_NODE, Rung
 from kuberouter_py.controllers.routing.speaker import Around, flag_passwords, speaker
 from kuberouter_py.controllers.routing.view import View, node_view
-from kuberouter_py.model.bgp import Password
+from kuberouter_py.model.bgp import Password, Speaker
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.kernel import LinkState
 from kuberouter_py.ports import EdgeError, RoutingFacts, RoutingOfCluster
@@ -157,8 +157,9 @@ class Decisions:
 
     def _passwords(self) -> tuple[tuple[Password | None, ...], str]:
         """Of the peers that flags name; why they are not known."""
+        held: Speaker | None = self._reconciler.held(BGP).get(SPEAKER)
         try:
-            return flag_passwords(self._config, self._facts.password_file()), ""
+            return flag_passwords(self._config, self._facts.password_file(), held), ""
         except (EdgeError, ValueError) as error:
             return (), str(error)
 
