@@ -19,6 +19,7 @@ from kuberouter_py.model.kernel import (
     SetMember,
     VirtualServer,
 )
+from kuberouter_py.model.podnet import CniSeen
 from kuberouter_py.model.policies import NetworkPolicy
 
 K = TypeVar("K")
@@ -165,6 +166,9 @@ class RoutingFacts(Protocol):
 
     def password_file(self) -> str:
         """What --peer-router-passwords-file holds; "" without such a flag."""
+
+    def cni(self) -> CniSeen:
+        """The CNI configuration at --cni-conf-file."""
 
 
 class FirewallFacts(Protocol):

@@ -9,18 +9,21 @@ from typing import Any, cast
 from kuberouter_py.bgp.engine import Engine
 from kuberouter_py.config import Config
 from kuberouter_py.kernel import command
+from kuberouter_py.kernel.cni_file import CniFiles
+from kuberouter_py.kernel.gue import Listeners
 from kuberouter_py.kernel.handover import Handover
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.links import link_states
 from kuberouter_py.kernel.lookup_rules import LookupRules
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink import NETLINK_GENERIC, NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_bridge import PodBridges
 from kuberouter_py.kernel.pod_routes import PodRoutes
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.kernel.tunnels import Tunnels
 from kuberouter_py.model.kernel import LinkState
 from kuberouter_py.model.names import ROUTING_CHAINS, ROUTING_SETS
+from kuberouter_py.model.podnet import CniSeen
 from kuberouter_py.ports import EdgeError, Table
 
 # What routing leans on. A kernel may have any of them built in; what is truly missing shows when it is used.
@@ -44,6 +47,8 @@ class RoutingEdges:
         self.chains = Chains(ROUTING_CHAINS, cast(Any, config.iptables_backend))
         self.engine = Engine(command.run, config.bird_socket)
         self.route_socket = Batch(NETLINK_ROUTE, strict=True)
+        self._cni_path = config.cni_conf_file
+        self.cni_files = CniFiles(config.cni_conf_file)
         self.tunnels = Tunnels(self.route_socket)
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
@@ -51,11 +56,13 @@ class RoutingEdges:
             self.members,
             self.chains,
             PodBridges(self.route_socket),
+            Listeners(Batch(NETLINK_GENERIC)),
             self.tunnels,
             PodRoutes(self.route_socket),
             LookupRules(self.route_socket),
             Handover(self.route_socket),
             self.engine,
+            self.cni_files,
         )
 
     def links(self) -> Sequence[LinkState]:
@@ -69,6 +76,9 @@ class RoutingEdges:
             return Path(self._password_file).read_text() if self._password_file else ""
         except (OSError, UnicodeError) as error:
             raise EdgeError(f"{self._password_file}: {getattr(error, 'strerror', 'no text')}") from error
+
+    def cni(self) -> CniSeen:
+        return self.cni_files.seen(self._cni_path)
 
     def messages(self) -> int:
         """Netlink messages sent and programs run since the start."""

@@ -16,6 +16,7 @@ from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Run
 from kuberouter_py.model.cluster import EndpointSlice, Node, Service, ServiceCidr
 from kuberouter_py.model.kernel import LinkState
 from kuberouter_py.model.names import TUNNEL_PREFIX
+from kuberouter_py.model.podnet import CniSeen
 from kuberouter_py.model.report import Note, SyncReport
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.watchers.cache import Cache, kind_of
@@ -90,6 +91,8 @@ class FakeRouting:
         self.links_here: Sequence[LinkState] = links
         self.unseen = ""
         self.passwords = ""
+        self.cni_seen = CniSeen()
+        self.no_cni = ""
         self.reports: list[SyncReport] = []
         self.notes: list[Note] = []
         self._rung: set[Rung] = set()
@@ -119,6 +122,11 @@ class FakeRouting:
 
     def password_file(self) -> str:
         return self.passwords
+
+    def cni(self) -> CniSeen:
+        if self.no_cni:
+            raise EdgeError(self.no_cni)
+        return self.cni_seen
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 

@@ -7,14 +7,16 @@ notes. What one Node or Service should have is decided in nodes.py, own.py, anno
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from pathlib import PurePath
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Dirty, Item, Reconciler, Share
 from kuberouter_py.controllers.routing.announcements import Announcements
 from kuberouter_py.controllers.routing.announcer import announcer
+from kuberouter_py.controllers.routing.cni import Completion, complete
 from kuberouter_py.controllers.routing.nodes import decide_node
 from kuberouter_py.controllers.routing.notes import Notes
-from kuberouter_py.controllers.routing.own import own_share
+from kuberouter_py.controllers.routing.own import CNI, own_share
 from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.rung import HERE, NODE, SERVICE, THIS_NODE, Rung
 from kuberouter_py.controllers.routing.speaker import Around, flag_passwords, speaker
@@ -22,8 +24,10 @@ from kuberouter_py.controllers.routing.view import View, node_view
 from kuberouter_py.model.bgp import Password, Speaker
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.kernel import LinkState
+from kuberouter_py.model.report import Note
 from kuberouter_py.ports import EdgeError, RoutingFacts, RoutingOfCluster
 
+CNI_NOT_COMPLETED = "CniNotCompleted"
 BGP, SPEAKER = "bgp", "speaker"  # a table, its one key, which is an owner too
 
 
@@ -44,6 +48,7 @@ class Decisions:
         self._reconciler = reconciler
         self._facts = facts
         self._links: Sequence[LinkState] = ()
+        self._cni = Completion(None)
         self._roster = Roster(node_name)
         self.announcements = Announcements(config, node_name, cluster)
         self._tunnelled: dict[ObjectKey, frozenset[int]] = {}  # Nodes that have tunnels -> families
@@ -127,8 +132,22 @@ class Decisions:
 
     def _here(self, dirty: Dirty) -> None:
         node = self._cluster.node(self._own.name)
-        share = own_share(self._config, self.view, node, self._families(), self._facts.sysctl_before_us)
+        mtu = self.view.pod_mtu(sorted(self._families())) if self._config.auto_mtu else 0
+        cni = self._completed(mtu) if self._config.enable_cni else Completion(None)
+        share = own_share(self._config, self.view, node, mtu, cni, self._facts.sysctl_before_us)
         self._claim({THIS_NODE: share}, dirty)
+
+    def _completed(self, mtu: int) -> Completion:
+        """The CNI configuration; one that cannot be read is left as it was decided last."""
+        path = self._config.cni_conf_file
+        try:
+            completed = complete(self._facts.cni(), PurePath(path).suffix, self.view.pod_cidrs, mtu)
+        except EdgeError as error:
+            completed = self._cni._replace(reason=str(error))
+        self._cni = completed
+        told = (Note("Node", self._own, CNI_NOT_COMPLETED, f"{path}: {completed.reason}", event=True),)
+        self.notes.update({CNI: told if completed.reason else ()})
+        return completed
 
     def _speaker(self, dirty: Dirty) -> None:
         """A Node object that is gone leaves BGP as it was."""

@@ -1,37 +1,39 @@
-"""DECIDE, for this node itself: sysctls, sets, chains, the pods' bridge, the policy rules of the overlay. Pure."""
+"""DECIDE, for this node itself: sysctls, sets, chains, the pods' bridge, the CNI file, the overlay's rules. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Item, Share
 from kuberouter_py.controllers.routing.chains import chains, sets
+from kuberouter_py.controllers.routing.cni import Completion
 from kuberouter_py.controllers.routing.nodes import members
 from kuberouter_py.controllers.routing.view import View
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Node
 from kuberouter_py.model.kernel import family_of
-from kuberouter_py.model.names import OVERLAY_TABLE, POD_BRIDGE
-from kuberouter_py.model.podnet import Listener, LookupRule, PodBridge
+from kuberouter_py.model.names import OVERLAY_TABLE
+from kuberouter_py.model.podnet import CniFile, Listener, LookupRule, PodBridge
 
 SYSCTLS, SETS, CHAINS = "sysctls", "ipsets", "iptables"
-BRIDGES, LISTENERS, RULES, ANNOUNCED = "pod bridges", "gue ports", "lookup rules", "announced"
+BRIDGES, LISTENERS, RULES, ANNOUNCED, CNI = "pod bridges", "gue ports", "lookup rules", "announced", "cni"
 
 
 def own_share(
-    config: Config, view: View, node: Node | None, tunnelled: Collection[int], before_us: Callable[[str], str | None]
+    config: Config, view: View, node: Node | None, mtu: int, cni: Completion, before_us: Callable[[str], str | None]
 ) -> Share:
-    """One unit. tunnelled: families in which tunnels lead to some Node. before_us: a sysctl's value before we first
-    wrote it, None where there is none.
+    """One unit. mtu: of pods' links, 0: none of our business. before_us: a sysctl's value before we first wrote it,
+    None where there is none.
     """
     items = [Item(SYSCTLS, key, value) for key, value in _sysctls(config, view, before_us)]
     for family in view.families:
         items += [Item(SETS, name, header) for name, header in sets(family)]
         items += [Item(CHAINS, chain, rules) for chain, rules in chains(config, view, family)]
     if config.enable_cni:
-        mtu = view.pod_mtu(sorted(tunnelled)) if config.auto_mtu else 0
-        items.append(Item(BRIDGES, POD_BRIDGE, PodBridge(mtu)))
+        items.append(Item(BRIDGES, cni.bridge, PodBridge(mtu)))
+        if cni.text is not None:
+            items.append(Item(CNI, config.cni_conf_file, CniFile(cni.text)))
     if view.overlay and view.gue_port:
         items += [Item(LISTENERS, Listener(family, view.gue_port), None) for family in view.families]
     if node is not None:

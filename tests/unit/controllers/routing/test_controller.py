@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.routing.decisions import CNI_NOT_COMPLETED
 from kuberouter_py.controllers.routing.nodes import NOT_ROUTED
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.kernel import Chain, SetEntry, SetMember
 from kuberouter_py.model.names import MAIN_TABLE, OVERLAY_TABLE, POD_BRIDGE, tunnel_name
-from kuberouter_py.model.podnet import Listener, LookupRule, PodBridge, PodRoute, RouteKey, Tunnel
+from kuberouter_py.model.podnet import CniSeen, Listener, LookupRule, PodBridge, PodRoute, RouteKey, Tunnel
 from kuberouter_py.ports import Refused
 from tests.fakes.objects import BRIDGE, LOOPBACK, cidr, endpoint, endpoint_slice, link, node, packed, service
 from tests.fakes.routing import FakeRouting
@@ -295,3 +296,34 @@ def test_aggregates_are_announced_before_the_first_service_and_not_while_the_nod
     agent.hear(msgspec.structs.replace(N1, deleting=True))
     agent.sync()
     assert agent.table("announced").get(whole) is not Announced.SERVICE
+
+
+def test_a_cni_configuration_is_made_with_the_pods_networks_and_follows_their_mtu() -> None:
+    agent = started(N1)
+    [(path, file)] = agent.table("cni").items()
+    assert path == "/etc/cni/net.d/10-kuberouter.conflist"
+    assert '"subnet": "10.244.1.0/24"' in file.text
+    assert '"mtu": 1500' in file.text
+    agent.cni_seen = CniSeen(file.text, file.text)
+    agent.hear(FAR)
+    agent.sync()
+    assert '"mtu": 1480' in agent.table("cni")[path].text
+
+
+def test_a_cni_configuration_that_cannot_be_read_is_named_and_left_alone() -> None:
+    agent = FakeRouting(N1)
+    agent.cni_seen = CniSeen("{")
+    assert agent.start()
+    assert not agent.table("cni")
+    assert "it is no JSON" in next(note.message for note in agent.notes if note.reason == CNI_NOT_COMPLETED)
+    later = FakeRouting(N1, kernel=agent.kernel)
+    assert later.start()
+    later.no_cni = "no permission"
+    assert later.look(LOOPBACK, link("bond0", "192.168.0.1/24"), BRIDGE)
+    assert later.table("cni")
+
+
+def test_without_cni_neither_bridge_nor_file_is_ours() -> None:
+    agent = started(N1, config=Config(enable_cni=False))
+    assert not agent.table("cni")
+    assert not agent.table("pod bridges")
