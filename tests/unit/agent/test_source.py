@@ -14,21 +14,24 @@ from kuberouter_py.model.report import Note
 
 SERVICES = {"Service", "EndpointSlice", "ServiceCIDR", "PodMetadata", "Node"}
 FIREWALL = {"Pod", "Namespace", "NetworkPolicy", "Node"}
+ROUTER = {"Service", "EndpointSlice", "ServiceCIDR", "Node"}
 
 
 @pytest.mark.parametrize(
-    ("services", "firewall", "kinds", "nodes"),
+    ("services", "firewall", "router", "kinds", "nodes"),
     [
-        (True, False, SERVICES, ""),
-        (False, True, FIREWALL, "n1"),
-        (True, True, SERVICES | FIREWALL, ""),
-        (False, False, set(), None),
+        (True, False, False, SERVICES, ""),
+        (False, True, False, FIREWALL, "n1"),
+        (True, True, False, SERVICES | FIREWALL, ""),
+        (False, False, True, ROUTER, ""),
+        (False, True, True, ROUTER | FIREWALL, ""),
+        (False, False, False, set(), None),
     ],
 )
 def test_only_what_a_running_controller_reads_is_watched(
-    services: bool, firewall: bool, kinds: set[str], nodes: str | None
+    services: bool, firewall: bool, router: bool, kinds: set[str], nodes: str | None
 ) -> None:
-    config = Config(run_service_proxy=services, run_firewall=firewall, hostname_override="n1")
+    config = Config(run_service_proxy=services, run_firewall=firewall, run_router=router, hostname_override="n1")
     found = kinds_of(config)
     assert sorted(kind.name for kind in found) == sorted(kinds)
     assert [kind.object_name for kind in found if kind.name == "Node"] == ([] if nodes is None else [nodes])
