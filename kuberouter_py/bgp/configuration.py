@@ -15,6 +15,7 @@ from kuberouter_py.model.names import HANDOVER_TABLE, ROUTE_PROTOCOL, fingerprin
 
 # The text's own fingerprint, as a constant that BIRD can be asked for: which text is loaded.
 LOADED = "kuberouter_py_text"
+_RESTART = "graceful restart wait"
 # Bytes of the log, after which it is moved to its ".1": months of sessions that come and go.
 LOG_LIMIT = 1 << 20
 # Bytes of the socket that tells of routes. 10,000 at once do not fit into the kernel's 212,992, and what was lost is
@@ -94,6 +95,11 @@ def fingerprint_of(text: str) -> str:
     return rest.partition('"')[0] if found else ""
 
 
+def restarts_gracefully(text: str) -> bool:
+    """Whether the text says so."""
+    return f"\n{_RESTART} " in text
+
+
 def _options(speaker: Speaker, log: str, console: bool) -> str:
     classes = "{ trace, info, remote, warning, error, auth, fatal, bug }"
     lines = [
@@ -106,5 +112,5 @@ def _options(speaker: Speaker, log: str, console: bool) -> str:
     lines += [f"timeformat {what} iso long ms;" for what in ("base", "log", "protocol", "route")]
     lines.append("debug protocols { states };")
     if speaker.graceful_restart:
-        lines.append(f"graceful restart wait {speaker.graceful_restart.deferral};")
+        lines.append(f"{_RESTART} {speaker.graceful_restart.deferral};")
     return "\n".join([*lines, "", "protocol device { }", ""])

@@ -60,8 +60,17 @@ class Control:
         self._socket.close()
 
     def fileno(self) -> int:
-        """Readable without a command: BIRD is gone."""
+        """To be polled between commands: readable, it may be that BIRD is gone."""
         return self._socket.fileno()
+
+    def is_open(self) -> bool:
+        """Whether BIRD is still there, as far as it is known without asking. Between commands it says nothing."""
+        try:
+            return self._socket.recv(1 << 16, socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
     def ask(self, command: str) -> list[Line]:
         """All lines of the answer; of the last one too, which may be empty."""

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from kuberouter_py.bgp import answers, process
-from kuberouter_py.bgp.configuration import LOADED, fingerprint_of, render
+from kuberouter_py.bgp.configuration import LOADED, fingerprint_of, render, restarts_gracefully
 from kuberouter_py.bgp.control import Control, Said, Silent, command
 from kuberouter_py.bgp.files import Files, files, read_text, remove, write_private
+from kuberouter_py.bgp.news import News
 from kuberouter_py.bgp.process import Process, Run
-from kuberouter_py.model.bgp import PeerRoute, PeerState, Speaker
+from kuberouter_py.model.bgp import PeerRoute, PeerState, SessionNews, Speaker
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import RUN_DIR
-from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
+from kuberouter_py.ports import Actual, EdgeError, Plan, Refused, Unavailable
 
 KEY: Final = "speaker"
 # Something of ours is there, and not what it should be: equal to nothing that is wanted.
@@ -72,11 +73,22 @@ class Engine:
         """Starts our own BIRD again after it died. Why not; "" when one runs, or none is wanted."""
         with self._lock:
             try:
-                if not self._beside and read_text(self.files.configuration) and self._loaded() is None:
-                    self._start(self._remembered())
+                text = read_text(self.files.configuration)
+                if text and not self._beside and self._loaded() is None:
+                    self._start(text)
             except EdgeError as error:
                 return _without_passwords(str(error), self._remembered())
         return ""
+
+    def news(self, on_session: Callable[[SessionNews], None], on_process: Callable[[bool], None]) -> News:
+        """Who listens to BIRD, see News; our own is started again before it is told that it ended."""
+
+        def tell(runs: bool) -> None:
+            if not runs:
+                self.revive()
+            on_process(runs)
+
+        return News(self.files, on_session, tell)
 
     def peers(self) -> Sequence[PeerState]:
         """Every session that BIRD knows of. Raises EdgeError."""
@@ -140,7 +152,7 @@ class Engine:
         finally:
             remove(self.files.candidate)
         if loaded is None:
-            return self._start(wanted)
+            return self._start(text)
         process.mark(self.files)
         return ""
 
@@ -151,7 +163,8 @@ class Engine:
         try:
             self._process.check(self.files.candidate)
         except EdgeError as error:
-            return self._words(str(error))
+            # A BIRD beside us may be in an image that we do not see: it checks at its own start.
+            return "" if self._beside and isinstance(error, Unavailable) else self._words(str(error))
         return ""
 
     def _configure(self) -> str:
@@ -162,10 +175,10 @@ class Engine:
             return self._words(error.line.text)
         return f"BIRD: {last.text}" if last.code == _IGNORED else ""
 
-    def _start(self, speaker: Speaker | None) -> str:
+    def _start(self, text: str) -> str:
         if self._beside:
             return f"nobody answers on {self.files.socket}: BIRD, which shall run beside this agent, does not yet"
-        self._process.start(graceful_restart=speaker is not None and speaker.graceful_restart is not None)
+        self._process.start(restarts_gracefully(text))
         return ""
 
     def _end(self) -> str:

@@ -9,16 +9,6 @@ from kuberouter_py.model.bgp import Announced, Speaker
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import address_text, family_of
 
-# What stands for the well-known communities (RFC 1997, 3765, 7999, 8326).
-WELL_KNOWN = {
-    "graceful-shutdown": "65535:0",
-    "blackhole": "65535:666",
-    "no-export": "65535:65281",
-    "no-advertise": "65535:65282",
-    "no-export-subconfed": "65535:65283",
-    "no-peer": "65535:65284",
-}
-
 
 def of_family(speaker: Speaker, family: int) -> str:
     """The filters from_peers, to_nodes and to_peers of a family."""
@@ -70,7 +60,7 @@ def _to_peers(speaker: Speaker, family: int) -> Iterator[str]:
 
 
 def _add_community(text: str) -> str:
-    parts = WELL_KNOWN.get(text, text).split(":")
+    parts = text.split(":")
     if len(parts) not in (2, 3) or not all(part.isascii() and part.isdigit() for part in parts):
         raise ValueError(f'"{text}" is no community')
     attribute = "bgp_community" if len(parts) == 2 else "bgp_large_community"

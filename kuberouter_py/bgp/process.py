@@ -4,7 +4,6 @@ it outlives this process, and ending it. A later process finds it by its socket.
 
 from __future__ import annotations
 
-import os
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -85,6 +84,6 @@ def _wait_for_the_end(control: Control) -> None:
     poll = select.poll()
     poll.register(control, select.POLLIN)
     while (left := until - time.monotonic()) > 0:
-        if poll.poll(left * 1000) and not os.read(control.fileno(), 1 << 16):
+        if poll.poll(left * 1000) and not control.is_open():
             return
     raise Busy(f"BIRD has not ended within {LAST_WORDS:g} s")

@@ -52,7 +52,7 @@ def _session(speaker: Speaker, peer: BgpPeer) -> Iterator[str]:
     yield f"  neighbor {address_text(peer.address)} port {peer.port} as {peer.asn};\n"
     if speaker.listen:
         yield "  strict bind;\n"
-    yield f"  {_distance(peer)};\n"
+    yield f"  {_distance(speaker, peer)};\n"
     if peer.password:
         yield f"  password {_password(peer)};\n"
     if peer.passive:
@@ -79,7 +79,7 @@ def _local(speaker: Speaker, peer: BgpPeer) -> bytes:
     if speaker.listen:
         found = next((address for address in speaker.listen if family_of(address) == family), b"")
         why = "to listen on"
-    elif peer.bfd and (peer.node or peer.multihop):
+    elif peer.bfd and _distance(speaker, peer) != "direct":
         found, why = speaker.next_hops.get(family, b""), "for BFD over several hops"
     else:
         return b""
@@ -88,10 +88,11 @@ def _local(speaker: Speaker, peer: BgpPeer) -> bytes:
     return found
 
 
-def _distance(peer: BgpPeer) -> str:
-    if peer.node:
-        return "multihop"
-    return f"multihop {peer.multihop}" if peer.multihop else "direct"
+def _distance(speaker: Speaker, peer: BgpPeer) -> str:
+    """Within an AS a session may have any length; to another one, none without being asked for."""
+    if peer.multihop:
+        return f"multihop {peer.multihop}"
+    return "multihop" if peer.node or peer.asn == speaker.asn else "direct"
 
 
 def _restart(wanted: GracefulRestart | None) -> str:

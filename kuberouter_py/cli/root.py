@@ -8,6 +8,7 @@ import click
 
 import kuberouter_py
 from kuberouter_py.cli.bgp import bgp
+from kuberouter_py.cli.bird import bird
 from kuberouter_py.cli.errors import must_be_root
 from kuberouter_py.cli.explain import explain
 from kuberouter_py.cli.options import GoFlagsGroup, click_options, configuration, given_texts
@@ -64,7 +65,7 @@ root = GoFlagsGroup(
             help="show the version and exit",
         ),
     ],
-    commands={"bgp": bgp, "explain": explain, "plan": plan, "status": status, "takeover": takeover},
+    commands={"bgp": bgp, "bird": bird, "explain": explain, "plan": plan, "status": status, "takeover": takeover},
     help="""One agent per Kubernetes node: Services through IPVS, NetworkPolicy, and the pods' network.
 
     Without a command it runs until it is told to stop (SIGTERM, SIGINT) and then leaves the node forwarding; --cleanup

@@ -53,6 +53,44 @@ def programs_run() -> int:
     return _tally.runs
 
 
+class Child:
+    """A program that stays, with our standard error as its output; what a terminal signals to us, it does not hear.
+
+    To be polled for reading: it is readable when it has ended.
+    """
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        """Raises Unavailable, EdgeError."""
+        _tally.one_more()
+        try:
+            self._process = subprocess.Popen(
+                list(argv), stdin=subprocess.DEVNULL, stdout=2, env=_environment(), start_new_session=True
+            )
+        except (FileNotFoundError, PermissionError) as error:
+            raise Unavailable(f"{argv[0]}: {error.strerror}") from error
+        except OSError as error:
+            raise EdgeError(f"{argv[0]}: {error.strerror}") from error
+        self._handle = os.pidfd_open(self._process.pid)
+
+    def fileno(self) -> int:
+        return self._handle
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def collect(self) -> int:
+        """Waits for its end. The exit status; of one that was killed, the signal's number, negative."""
+        status = self._process.wait()
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        return status
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}".lstrip(":")}
+
+
 def run(argv: Sequence[str], input: str | None = None, timeout: float = 30.0) -> str:
     """Runs a program to its end and returns what it printed on its standard output.
 
@@ -61,11 +99,10 @@ def run(argv: Sequence[str], input: str | None = None, timeout: float = 30.0) ->
     other exit status than 0.
     """
     _tally.one_more()
-    environment = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}".lstrip(":")}
     data = (input or "").encode()
     try:
         done = subprocess.run(
-            list(argv), input=data, capture_output=True, timeout=timeout, env=environment, check=False
+            list(argv), input=data, capture_output=True, timeout=timeout, env=_environment(), check=False
         )
     except (FileNotFoundError, PermissionError) as error:
         raise Unavailable(f"{argv[0]}: {error.strerror}") from error

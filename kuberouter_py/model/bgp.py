@@ -128,3 +128,11 @@ class PeerRoute(NamedTuple):
     as_path: tuple[int, ...]
     communities: tuple[str, ...]
     accepted: bool
+
+
+class SessionNews(NamedTuple):
+    """A session came up or went down. why: it went down, as far as the engine says; "" where it says nothing."""
+
+    address: bytes
+    up: bool
+    why: str = ""

@@ -1,13 +1,18 @@
-"""A network namespace for each test of the kernel's edges."""
+"""A network namespace for each test of the kernel's edges; and the BIRDs of birds.py."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from kuberouter_py.bgp.engine import Engine
+from kuberouter_py.bgp.process import end
+from kuberouter_py.kernel.command import run
+from tests.kernel.birds import Listening, Router
 from tests.kernel.exam import sh
 
 _CLONE_NEWNET = 0x40000000
@@ -30,3 +35,29 @@ def netns() -> Iterator[None]:
     finally:
         _check(_libc.setns(before, _CLONE_NEWNET))
         os.close(before)
+
+
+@pytest.fixture
+def router(netns: None, tmp_path: Path) -> Iterator[Router]:
+    sh("""ip netns add router; ip link add up0 type veth peer name up1 netns router
+          ip link set up0 up; ip address add 192.0.2.1/24 dev up0; ip address add fd00:9::1/64 dev up0 nodad
+          ip -n router link set lo up; ip -n router link set up1 up
+          ip -n router address add 192.0.2.254/24 dev up1; ip -n router address add fd00:9::fe/64 dev up1 nodad""")
+    found = Router(tmp_path)
+    yield found
+    found.stop()
+    sh("ip netns delete router")
+
+
+@pytest.fixture
+def engine(netns: None, tmp_path: Path) -> Iterator[Engine]:
+    found = Engine(run, run_dir=str(tmp_path / "run"))
+    yield found
+    end(found.files)
+
+
+@pytest.fixture
+def listening(engine: Engine) -> Iterator[Listening]:
+    found = Listening(engine)
+    yield found
+    found.stop()

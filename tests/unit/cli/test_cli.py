@@ -155,6 +155,7 @@ def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
         (["status", "--run-router"], "No such option"),
         (["status", "-o", "yaml"], "'yaml' is not one of"),
         (["status", "--socket", "/nowhere/agent.sock"], "no agent answers on /nowhere/agent.sock"),
+        (["bird"], "--bird-socket says where BIRD listens"),
         (["plan", "--socket", "/nowhere/agent.sock"], "no agent answers on /nowhere/agent.sock"),
     ],
 )
@@ -180,7 +181,7 @@ def test_an_error_of_the_environment_names_the_variable(
     assert "environment" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["--cleanup"], ["plan"]])
+@pytest.mark.parametrize("arguments", [[], ["--cleanup"], ["plan"], ["bird", "--bird-socket=/run/b.ctl"]])
 def test_root_is_needed(
     agent: Agent, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import select
 from pathlib import Path
 
 import pytest
 
 from kuberouter_py.kernel import command
 from kuberouter_py.kernel.command import (
+    Child,
     CommandFailed,
     LockHeld,
     could_load,
@@ -114,3 +116,16 @@ def test_a_module_with_a_parameter(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert module_parameter("ip_vs", "conn_tab_bits", tmp_path) == "12"
     assert load_modules(["ip_vs"], tmp_path, ["conn_tab_bits=16"]) == {}
     assert len(asked) == 1
+
+
+def test_a_program_that_stays() -> None:
+    child = Child(["sleep", "60"])
+    poll = select.poll()
+    poll.register(child, select.POLLIN)
+    assert poll.poll(0) == []
+    child.kill()
+    assert poll.poll(10_000)
+    assert child.collect() == -9 and child.fileno() == -1
+    assert Child(["sh", "-c", "exit 3"]).collect() == 3
+    with pytest.raises(Unavailable, match="no-such-program"):
+        Child(["no-such-program"])

@@ -1,0 +1,114 @@
+"""Owns a BIRD beside the agent, in the foreground of a process (a container) of its own: it runs with what the agent
+has written, is started again when it dies, and ends with the process, as the configuration says it shall.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from kuberouter_py.bgp.configuration import restarts_gracefully
+from kuberouter_py.bgp.files import Files, read_text, remove
+from kuberouter_py.bgp.process import arguments, end, mark
+from kuberouter_py.bgp.watching import watch
+from kuberouter_py.ports import EdgeError
+
+# Seconds from one start to the next, at least, when it dies: 1, 2, 4 … 32; one that ran for a minute begins anew.
+_LONGEST_REST: Final = 32.0
+_WELL: Final = 60.0
+
+
+class Child(Protocol):
+    """kernel/command.Child."""
+
+    def fileno(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+    def collect(self) -> int: ...
+
+
+class Keeping:
+    """start: makes a process of a command line; raises EdgeError. say: a line for whoever reads the output."""
+
+    def __init__(self, files: Files, start: Callable[[Sequence[str]], Child], say: Callable[[str], None]) -> None:
+        self._files = files
+        self._start = start
+        self._say = say
+        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def stop(self) -> None:
+        """From any thread, or a signal handler."""
+        with contextlib.suppress(OSError):
+            os.write(self._wake, b"x")
+
+    def run(self) -> None:
+        """Until stop(). Raises EdgeError where BIRD cannot be started at all, OSError where files cannot be watched."""
+        directory = self._files.socket.parent
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        watcher = watch(directory)
+        rest = 0.5
+        try:
+            while self._wait_for_configuration(watcher):
+                began = time.monotonic()
+                if self._keep():
+                    return
+                ran = time.monotonic() - began
+                rest = min(rest * 2, _LONGEST_REST) if ran < _WELL else 1.0
+                if self._stopped(within=max(rest - ran, 0.0)):
+                    return
+        finally:
+            for descriptor in (watcher, self._waker, self._wake):
+                os.close(descriptor)
+
+    def _wait_for_configuration(self, watcher: int) -> bool:
+        """False: stop() was called first."""
+        told = False
+        while not self._stopped():
+            if self._files.configuration.exists():
+                return True
+            if not told:
+                self._say(f"waiting for the agent to write {self._files.configuration}")
+                told = True
+            if self._waker in _ready(None, self._waker, watcher):
+                return False
+            os.read(watcher, 1 << 16)
+        return False
+
+    def _keep(self) -> bool:
+        """Runs BIRD until it ends; whether that is what stop() wanted."""
+        child = self._start(arguments(self._files, restarts_gracefully(read_text(self._files.configuration)), "-f"))
+        mark(self._files)
+        if self._waker in _ready(None, self._waker, child.fileno()):
+            self._end(child)
+            return True
+        status = child.collect()
+        ended = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
+        self._say(f"BIRD {ended}")
+        return False
+
+    def _end(self, child: Child) -> None:
+        """Peers keep its routes where a graceful restart is configured; else they are told that it ends."""
+        graceful = restarts_gracefully(read_text(self._files.configuration))
+        try:
+            end(self._files, "graceful restart" if graceful else "down")
+            if not graceful:
+                remove(self._files.ran)
+        except EdgeError as error:
+            self._say(str(error))
+            child.kill()
+        child.collect()
+
+    def _stopped(self, within: float = 0.0) -> bool:
+        return self._waker in _ready(within, self._waker)
+
+
+def _ready(timeout: float | None, *sources: int) -> set[int]:
+    poll = select.poll()
+    for source in sources:
+        poll.register(source, select.POLLIN)
+    return {number for number, _ in poll.poll(None if timeout is None else timeout * 1000)}

@@ -1,0 +1,125 @@
+"""Owns the news of BIRD: it listens to BIRD's log for sessions that come and go, and to BIRD's control socket for BIRD
+itself. Nothing is asked again and again: both announce themselves (inotify(7), and the end of a connection).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Final
+
+from kuberouter_py.bgp.control import Control
+from kuberouter_py.bgp.files import Files
+from kuberouter_py.bgp.states import SessionStates
+from kuberouter_py.bgp.tail import Tail
+from kuberouter_py.bgp.watching import watch
+from kuberouter_py.model.bgp import SessionNews
+from kuberouter_py.ports import EdgeError
+
+# Seconds between two times that BIRD is said to have ended: one that dies at once shall not keep the node busy.
+REST: Final = 1.0
+
+
+class News:
+    """One thread's work: open() (or run()) begins to listen, run() calls until stop().
+
+    on_session: what the log says. on_process: BIRD answers (True), or it has ended (False); who is told so may start it
+    again before returning. How everything stands when listening begins is no news.
+    """
+
+    def __init__(
+        self, files: Files, on_session: Callable[[SessionNews], None], on_process: Callable[[bool], None]
+    ) -> None:
+        self._files = files
+        self._on_session = on_session
+        self._on_process = on_process
+        self._states = SessionStates()
+        self._log = Tail(files.log)
+        self._control: Control | None = None
+        self._watcher = -1
+        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def open(self) -> None:
+        """Raises OSError where changes of files are not announced."""
+        if self._watcher >= 0:
+            return
+        directory = self._files.socket.parent
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        self._watcher = watch(directory)
+        self._log.to_the_end()
+        if self._connect() and self._control:
+            with contextlib.suppress(EdgeError):  # it ends in this moment: run() hears of it
+                self._states.begin(self._control.ask("show protocols"))
+
+    def stop(self) -> None:
+        """From any thread, or a signal handler: run() returns, also one that has not begun."""
+        with contextlib.suppress(OSError):  # it has returned already
+            os.write(self._wake, b"x")
+
+    def run(self) -> None:
+        """Whatever a callback raises ends it."""
+        try:
+            self.open()
+            self._listen()
+        finally:
+            self._close()
+
+    def _listen(self) -> None:
+        last: float = -REST
+        due: float | None = None
+        while True:
+            now = time.monotonic()
+            if due is not None and now >= due:
+                last, due = now, None
+                self._on_process(False)
+            if due is None and not self._control and self._connect():
+                self._on_process(True)
+            ready = self._wait(None if due is None else due - now)
+            if self._waker in ready:
+                return
+            if self._watcher in ready:
+                os.read(self._watcher, 1 << 16)
+            self._tell()
+            if self._control and self._control.fileno() in ready and self._has_ended():
+                due = max(time.monotonic(), last + REST)
+
+    def _wait(self, timeout: float | None) -> set[int]:
+        poll = select.poll()
+        for source in (self._waker, self._watcher, self._control):
+            if source is not None:
+                poll.register(source, select.POLLIN)
+        return {number for number, _ in poll.poll(None if timeout is None else max(timeout, 0) * 1000)}
+
+    def _tell(self) -> None:
+        for line in self._log.lines():
+            if news := self._states.line(line):
+                self._on_session(news)
+
+    def _connect(self) -> bool:
+        try:
+            self._control = Control(str(self._files.socket))
+        except EdgeError:
+            return False
+        return True
+
+    def _has_ended(self) -> bool:
+        assert self._control is not None
+        if self._control.is_open():
+            return False
+        self._control.close()
+        self._control = None
+        self._tell()
+        for news in self._states.ended():
+            self._on_session(news)
+        return True
+
+    def _close(self) -> None:
+        if self._control:
+            self._control.close()
+        self._log.close()
+        for descriptor in (self._watcher, self._waker, self._wake):
+            if descriptor >= 0:
+                os.close(descriptor)
