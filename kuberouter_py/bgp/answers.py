@@ -25,6 +25,7 @@ _STATES: Final = {"Down": "Idle", "Passive": "Active", "Close": "Idle"}
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?")
 _COUNT = re.compile(r"(\d{1,18}) (imported|filtered|exported)")
 _ROUTE_LINE = re.compile(r"(\S*)\s+\S+ \[(\S+) [^]]*\](?: (\*))?")
+_HOP = re.compile(r"\s+via (\S+ on \S+)")
 _COMMUNITY = re.compile(r"\(([^()]*)\)")
 
 
@@ -134,10 +135,14 @@ def _capability(session: Session, indent: int, label: str, value: str) -> None:
         session.capabilities[-1] += f" {value}"
 
 
-def routes_in(kept: Iterable[Line], filtered: Iterable[Line]) -> Iterator[PeerRoute]:
-    """What a peer gave us: `show route table all protocol P all`, and the same with `filtered`."""
+def routes_in(kept: Iterable[Line], filtered: Iterable[Line], written: Iterable[Line]) -> Iterator[PeerRoute]:
+    """What a peer gave us: `show route table all protocol P all`, and the same with `filtered`. written: what BIRD
+    writes into the main table, where equal routes of several peers are one with the hops of all.
+    """
+    hops = {route.network: route.hops for route in _routes(written)}
     for route in _routes(kept):
-        yield route.told(route.best)
+        shared = bool(route.hops) and route.hops <= hops.get(route.network, set())
+        yield route.told(route.best or shared)
     for route in _routes(filtered):
         yield route.told(False)
 
@@ -156,6 +161,7 @@ def routes_out(lines: Iterable[Line], session: Session) -> Iterator[PeerRoute]:
 class _Route(NamedTuple):
     network: Cidr
     best: bool
+    hops: set[str]
     attributes: dict[str, str]
 
     def told(self, accepted: bool) -> PeerRoute:
@@ -179,7 +185,9 @@ def _routes(lines: Iterable[Line]) -> Iterator[_Route]:
                 yield current
             if found[1]:  # else another way to the same network
                 network = _network(found[1])
-            current = _Route(network, found[3] is not None, {}) if network else None
+            current = _Route(network, found[3] is not None, set(), {}) if network else None
+        elif line.code == _ROUTE and current and (hop := _HOP.match(line.text)):
+            current.hops.add(hop[1])
         elif line.code == _ATTRIBUTE and current:
             label, _, value = line.text.strip().partition(":")
             current.attributes[label] = value.strip()

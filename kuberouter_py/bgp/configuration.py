@@ -15,6 +15,8 @@ from kuberouter_py.model.names import HANDOVER_TABLE, ROUTE_PROTOCOL, fingerprin
 
 # The text's own fingerprint, as a constant that BIRD can be asked for: which text is loaded.
 LOADED = "kuberouter_py_text"
+# With the family behind it: the protocol that writes into the main table.
+MAIN = "main"
 _RESTART = "graceful restart wait"
 # Bytes of the log, after which it is moved to its ".1": months of sessions that come and go.
 LOG_LIMIT = 1 << 20
@@ -56,7 +58,7 @@ protocol pipe ours{{family}} {{{{
 
 # The node's own routes, by which next hops are resolved that are not on a link of this node; and back into the main
 # table what external peers announce. Routes to other nodes' pods are not written by BIRD.
-protocol kernel main{{family}} {{{{
+protocol kernel {MAIN}{{family}} {{{{
   learn;{{keep}}
   merge paths on;
   ipv{{family}} {{{{

@@ -15,11 +15,12 @@ from typing import Final
 import msgspec
 
 from kuberouter_py.bgp import answers, process
-from kuberouter_py.bgp.configuration import LOADED, fingerprint_of, render, restarts_gracefully
+from kuberouter_py.bgp.configuration import LOADED, MAIN, fingerprint_of, render, restarts_gracefully
 from kuberouter_py.bgp.control import Control, Said, Silent, command
 from kuberouter_py.bgp.files import Files, files, read_text, remove, write_private
 from kuberouter_py.bgp.news import News
 from kuberouter_py.bgp.process import Process, Run
+from kuberouter_py.bgp.replies import Line
 from kuberouter_py.model.bgp import PeerRoute, PeerState, SessionNews, Speaker
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import RUN_DIR
@@ -94,10 +95,7 @@ class Engine:
         """Every session that BIRD knows of. Raises EdgeError."""
         with Control(str(self.files.socket)) as control:
             status, protocols = control.ask("show status"), control.ask("show protocols all")
-            try:
-                bfd = control.ask("show bfd sessions")
-            except Said:  # no session asks for it
-                bfd = []
+            bfd = _if_there(control, "show bfd sessions")
         return answers.peers(status, protocols, bfd, time.time())
 
     def routes(self, address: bytes) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
@@ -109,8 +107,9 @@ class Engine:
             [session] = found
             kept = control.ask(f"show route table all protocol {session.name} all")
             filtered = control.ask(f"show route filtered table all protocol {session.name} all")
+            written = [line for family in (4, 6) for line in _if_there(control, f"show route export {MAIN}{family}")]
             out = control.ask(f"show route export {session.name} all")
-        return tuple(answers.routes_in(kept, filtered)), tuple(answers.routes_out(out, session))
+        return tuple(answers.routes_in(kept, filtered, written)), tuple(answers.routes_out(out, session))
 
     def _loaded(self) -> str | None:
         """Fingerprint of the text that BIRD runs with, "" for a text that is not ours; None: none answers."""
@@ -201,6 +200,14 @@ class Engine:
     def _words(self, text: str) -> str:
         """BIRD's reason; where it speaks of the candidate, it means what was wanted."""
         return f"BIRD: {text.replace(str(self.files.candidate), self.files.configuration.name)}"
+
+
+def _if_there(control: Control, asked: str) -> Sequence[Line]:
+    """Of a protocol that the configuration has not always."""
+    try:
+        return control.ask(asked)
+    except Said:
+        return []
 
 
 def _without_passwords(text: str, speaker: Speaker | None) -> str:

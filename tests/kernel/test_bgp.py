@@ -9,7 +9,7 @@ from kuberouter_py.bgp.engine import BROKEN, KEY, Engine
 from kuberouter_py.bgp.process import end
 from kuberouter_py.kernel.command import run
 from kuberouter_py.model.bgp import BgpPeer, GracefulRestart, Password, SessionNews
-from tests.fakes.speakers import packed
+from tests.fakes.speakers import FULL, packed
 from tests.kernel.birds import (
     PEER,
     ROUTER,
@@ -31,6 +31,7 @@ def test_it_reads_what_it_was_told(engine: Engine) -> None:
     assert engine.read().ours == {}
     settle(engine, {KEY: SPEAKER})
     settle(engine, {KEY: SPEAKER._replace(hold_time=30, graceful_restart=GracefulRestart())})
+    settle(engine, {KEY: FULL})
     assert Engine(run, run_dir=str(engine.files.socket.parent)).read() == engine.read()
     settle(engine, {})
     assert list(engine.files.socket.parent.iterdir()) == []

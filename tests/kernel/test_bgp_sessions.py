@@ -109,13 +109,14 @@ def test_bfd(engine: Engine, router: Router) -> None:
 
 
 def test_a_reflector_passes_on_what_nodes_gave_it_and_nothing_else(engine: Engine, tmp_path: Path) -> None:
-    """Nodes 192.0.2.11 and .12 are clients; the router 192.0.2.254 is an external peer."""
+    """Nodes 192.0.2.11 and .12 are clients; the routers 192.0.2.253 and .254 are external peers, with equal routes."""
     sh("ip link add br0 type bridge; ip link set br0 up; ip address add 192.0.2.1/24 dev br0")
     others: dict[str, str] = {}
     try:
         for number, asn, prefix in (
             (11, 64512, "10.244.11.0/24"),
             (12, 64512, "10.244.12.0/24"),
+            (253, 65001, "203.0.113.0/24"),
             (254, 65001, "203.0.113.0/24"),
         ):
             name = f"n{number}"
@@ -133,7 +134,9 @@ def test_a_reflector_passes_on_what_nodes_gave_it_and_nothing_else(engine: Engin
         announce("10.244.1.0/24", 1)
         announce("10.96.0.10/32", 2)
         nodes = [BgpPeer(packed(f"192.0.2.{number}"), 64512, node=f"n{number}", client=True) for number in (11, 12)]
-        wanted = SPEAKER._replace(families=(4,), reflects=packed("192.0.2.9"), peers=(PEER, *nodes))
+        wanted = SPEAKER._replace(
+            families=(4,), reflects=packed("192.0.2.9"), peers=(PEER, BgpPeer(packed("192.0.2.253"), 65001), *nodes)
+        )
         settle(engine, {KEY: wanted})
 
         def got(name: str) -> str:
@@ -150,6 +153,10 @@ def test_a_reflector_passes_on_what_nodes_gave_it_and_nothing_else(engine: Engin
         assert "BGP.next_hop: 192.0.2.11\n" in got("n12") and "BGP.cluster_list: 192.0.2.9" in got("n12")
         assert "10.244.11." not in got("n254") and "10.244.12." not in got("n254") and "10.244.1.0/24" in got("n254")
         assert "10.244.11." not in sh("ip route"), "routes to other nodes' pods are not BIRD's to write"
+        until(lambda: sh("ip route show 203.0.113.0/24").count("nexthop via 192.0.2.25") == 2, "not both ways are used")
+        for router in routers:
+            route = next(each for each in engine.routes(router.address)[0] if each.network == cidr("203.0.113.0/24"))
+            assert route.accepted
         assert {peer.node for peer in engine.peers()} == {"", "n11", "n12"}
     finally:
         for name, socket in others.items():

@@ -146,7 +146,8 @@ def test_peers() -> None:
 
 
 def test_routes_that_a_peer_gave_us() -> None:
-    first, second, third, filtered = answers.routes_in(said(ROUTES), said(ROUTES[ROUTES.index(b"1007-\n") :]))
+    third_alone = said(ROUTES[ROUTES.index(b"1007-\n") :])
+    first, second, third, filtered = answers.routes_in(said(ROUTES), third_alone, [])
     assert first == PeerRoute(
         cidr("203.0.113.0/24"),
         packed("10.0.0.3"),
@@ -157,6 +158,16 @@ def test_routes_that_a_peer_gave_us() -> None:
     assert second == PeerRoute(cidr("203.0.113.0/24"), packed("10.0.0.2"), (65001,), (), accepted=False)
     assert third == PeerRoute(cidr("2001:db8:77::/48"), packed("fd00::2"), (65001,), (), accepted=True)
     assert filtered == third._replace(accepted=False)
+
+
+def test_equal_routes_of_several_peers_are_used_together() -> None:
+    merged = b"""1007-Table master4:
+ 203.0.113.0/24       unicast [peer_10_0_0_3 2026-11-30 02:43:09.416] * (100) [AS65001i]
+ \tvia 10.0.0.2 on ea weight 1
+ \tvia 10.0.0.3 on ea weight 1
+0000 \n"""
+    assert [route.accepted for route in answers.routes_in(said(ROUTES), [], said(merged))] == [True, True, True]
+    assert [route.accepted for route in answers.routes_in(said(ROUTES), [], [])] == [True, False, True]
 
 
 def test_routes_that_a_peer_got_from_us() -> None:
@@ -184,4 +195,4 @@ def test_whatever_it_says_is_taken_or_left(first: list[Line], second: list[Line]
         assert len(peer.address) in (4, 16)
     for session in answers.sessions(second):
         assert all(len(route.network.network) in (4, 16) for route in answers.routes_out(third, session))
-    assert all(len(route.network.network) in (4, 16) for route in answers.routes_in(first, second))
+    assert all(len(route.network.network) in (4, 16) for route in answers.routes_in(first, second, third))
