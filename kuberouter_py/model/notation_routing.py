@@ -7,6 +7,7 @@ from typing import Any
 
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import POD_BRIDGE_ALIAS, TUNNEL_ALIAS
+from kuberouter_py.model.notation_bgp import add_speaker, change_speaker, remove_speaker, speaker_key
 from kuberouter_py.model.podnet import CniFile, Listener, PodBridge, Tunnel
 
 # -- tunnels ---------------------------------------------------------------------------------------------------------
@@ -105,6 +106,7 @@ Told = tuple[
 ]
 
 NOTATIONS: Mapping[str, Told] = {
+    "bgp": (speaker_key, add_speaker, change_speaker, remove_speaker),
     "pod bridges": (str, _add_bridge, _change_bridge, _remove_link),
     "cni": (str, _add_cni_file, _change_cni_file, _restore_cni_file),
     "gue ports": (_listener_text, _add_listener, _change_listener, _remove_listener),

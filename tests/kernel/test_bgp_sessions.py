@@ -134,9 +134,8 @@ def test_a_reflector_passes_on_what_nodes_gave_it_and_nothing_else(engine: Engin
         announce("10.244.1.0/24", 1)
         announce("10.96.0.10/32", 2)
         nodes = [BgpPeer(packed(f"192.0.2.{number}"), 64512, node=f"n{number}", client=True) for number in (11, 12)]
-        wanted = SPEAKER._replace(
-            families=(4,), reflects=packed("192.0.2.9"), peers=(PEER, BgpPeer(packed("192.0.2.253"), 65001), *nodes)
-        )
+        routers = [BgpPeer(packed(f"192.0.2.{number}"), 65001) for number in (253, 254)]
+        wanted = SPEAKER._replace(families=(4,), reflects=packed("192.0.2.9"), peers=(*routers, *nodes))
         settle(engine, {KEY: wanted})
 
         def got(name: str) -> str:
