@@ -26,8 +26,8 @@ _XTABLES: Final = (
 )  # fmt: skip
 _NET: Final = (
     "nf_conntrack", "nf_conntrack_netlink", "nfnetlink_log", "dummy", "bridge", "br_netfilter", "veth", "vxlan", "ipip",
-    "fou", "ip6_tunnel", "sit", "sctp", "sctp_diag", "udp_diag", "sch_netem", "macvlan", "nf_log_syslog", "tcp_bbr",
-    "virtio_net",
+    "fou", "fou6", "ip6_tunnel", "sit", "sctp", "sctp_diag", "udp_diag", "sch_netem", "macvlan", "nf_log_syslog",
+    "tcp_bbr", "virtio_net",
 )  # fmt: skip
 
 MODULES: Final = (*_IPVS, *_SETS, *_XTABLES, *_NET)
