@@ -19,6 +19,7 @@ MODULES: Final[Mapping[int, str]] = {4: "ipip", 6: "ip6_tunnel"}
 
 _LOCAL, _REMOTE, _TTL, _FLAGS, _PROTO, _PMTUDISC = 2, 3, 4, 8, 9, 10
 _ENCAP_TYPE, _ENCAP_FLAGS, _ENCAP_SPORT, _ENCAP_DPORT = 15, 16, 17, 18
+_OF_ENCAPSULATION: Final = (_ENCAP_FLAGS, _ENCAP_SPORT, _ENCAP_DPORT)
 _IPPROTO_IPIP, _IPPROTO_IPV6 = 4, 41
 _ENCAP_NONE, _ENCAP_GUE = 0, 2
 # A zero checksum is legal for tunnels over UDP in IPv6 (RFC 6935), but there are firewalls that drop it.
@@ -77,14 +78,15 @@ def read_tunnel(link: LinkMessage, data: Mapping[int, bytes]) -> Tunnel | None:
     family = next((family for family, kind in KINDS.items() if kind == link.kind), 0)
     if not family or not {_LOCAL, _REMOTE, _ENCAP_DPORT} <= data.keys() or not link.flags & IFF_UP:
         return None
-    port = int.from_bytes(data[_ENCAP_DPORT], "big")
+    encapsulated = data.get(_ENCAP_TYPE) == struct.pack("=H", _ENCAP_GUE)
+    port = int.from_bytes(data[_ENCAP_DPORT], "big") if encapsulated else 0
     found = Tunnel(family, data[_LOCAL], data[_REMOTE], port, link.mtu)
     if _FLAGS in data:
         [flags] = _U32.unpack(data[_FLAGS])
         data = {**data, _FLAGS: _U32.pack(flags & _FLAGS_OF_OURS)}
     expected = _parameters(found)
-    if not port:  # the kernel forgets it when it refuses a port
-        del expected[_ENCAP_FLAGS]
+    if not encapsulated:  # what is left of a port that was there, or that the kernel refused, says nothing
+        expected = {key: value for key, value in expected.items() if key not in _OF_ENCAPSULATION}
     if any(data.get(key) != value for key, value in expected.items()):
         return None
     strict = family == 4 and link.settings[CONF_RP_FILTER - 1 :][:1] != (_UNFILTERED,)
