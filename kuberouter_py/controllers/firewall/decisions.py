@@ -70,9 +70,11 @@ class Decisions:
         self._tidy = True
 
     @property
-    def closes_unknown(self) -> bool:
-        """Whether an address of this node's pods that was not decided yet is closed."""
-        return self._config.netpol_default_deny and bool(self.view.pod_cidrs)
+    def unknown_are(self) -> str:
+        """What becomes of an address of this node's pods that was not decided yet."""
+        if not self._config.netpol_default_deny:
+            return "open (--netpol-default-deny=false)"
+        return "closed" if self.view.pod_cidrs else "open (--netpol-default-deny has no podCIDRs to go by)"
 
     # -- what was rung ---------------------------------------------------------------------------------------------
 

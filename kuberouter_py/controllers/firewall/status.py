@@ -38,7 +38,7 @@ def status_of(
     said = {
         "families": ", ".join(f"IPv{family}" for family in view.families),
         "pod CIDRs": ", ".join(map(cidr_text, view.pod_cidrs)) or "none",
-        "pods without rules yet": "closed" if decisions.closes_unknown else "open (--netpol-default-deny=false)",
+        "pods without rules yet": decisions.unknown_are,
     }
     return replace(
         history.status(name),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.standing import CHAINS
 from kuberouter_py.model.kernel import Chain, Protocol
 from kuberouter_py.ports import Refused
@@ -223,6 +224,21 @@ def test_a_new_process_keeps_earlier_rules_until_its_own_stand() -> None:
     assert again.controller.retry() and again.settle()
     assert reaches(again, "10.244.1.3", "10.244.1.2")
     assert len(guard_chains(again)) == 1
+
+
+def test_default_deny_follows_the_networks_of_the_nodes_pods() -> None:
+    agent = FakeFirewall(
+        node("192.168.0.1", pod_cidrs=("10.244.1.0/24",)), X, Y, A, config=Config(netpol_default_deny=True)
+    )
+    assert agent.start()
+    assert not reaches(agent, "10.244.1.2", "10.244.1.99") and reaches(agent, "10.244.1.2", "10.244.9.99")
+    assert agent.controller.status({}).facts["pods without rules yet"] == "closed"
+    assert agent.tell(node("192.168.0.1", pod_cidrs=("10.244.9.0/24",)))
+    assert reaches(agent, "10.244.1.2", "10.244.1.99") and not reaches(agent, "10.244.1.2", "10.244.9.99")
+    assert agent.tell(node("192.168.0.1", pod_cidrs=()))
+    assert reaches(agent, "10.244.1.2", "10.244.9.99")
+    said = agent.controller.status({}).facts["pods without rules yet"]
+    assert said == "open (--netpol-default-deny has no podCIDRs to go by)"
 
 
 def test_cleanup_leaves_nothing() -> None:
