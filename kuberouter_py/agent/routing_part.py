@@ -57,6 +57,7 @@ class RoutingPart:
             (POD_BRIDGE,),
             self._kernel_news,
             self._edges.port_ids,
+            self._edges.tunnels.holds,
         )
         self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
         self.sessions = BgpSessions(

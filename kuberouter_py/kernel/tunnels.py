@@ -58,6 +58,11 @@ class Tunnels:
         """batch: of NETLINK_ROUTE."""
         self._batch = batch
         self._mtu_as_it_is: set[str] = set()
+        self._held: set[str] = set()
+
+    def holds(self, name: str) -> bool:
+        """Whether it is there as far as this process knows (last read, and written since), and stays. Takes no lock."""
+        return name in self._held
 
     def read(self) -> Actual[str, Tunnel]:
         actual: Actual[str, Tunnel] = Actual({})
@@ -66,6 +71,7 @@ class Tunnels:
                 actual.ours[name] = self._known(name, link.value)
             elif name.startswith((f"{TUNNEL_PREFIX}4-", f"{TUNNEL_PREFIX}6-")):
                 actual.foreign[name] = BROKEN
+        self._held = set(actual.ours)
         return actual
 
     def apply(self, plan: Plan[str, Tunnel]) -> dict[str, Refused]:
@@ -77,7 +83,9 @@ class Tunnels:
         self._mtu_as_it_is.difference_update(plan.remove)
         self._mtu_as_it_is |= {name for name, tunnel in wanted.items() if not tunnel.mtu}
         self._mtu_as_it_is -= {name for name, tunnel in wanted.items() if tunnel.mtu}
+        self._held.difference_update(plan.remove)  # before the kernel is told, which announces it as if by others
         refused = self._bring(wanted, links)
+        self._held |= wanted.keys() - refused.keys()
         gone = [name for name in plan.remove if name in links and links[name].is_ours]
         for name, failed in self._send({name: [rtnetlink.delete_named(name)] for name in gone}).items():
             if failed.errno != errno.ENODEV:
@@ -115,6 +123,7 @@ class Tunnels:
         failed = self._send(work)
         # What is no tunnel of ours any more, and cannot be made one where it stands (the other kind), makes room.
         again = {name: wanted[name] for name in failed if name in links and links[name].value == BROKEN}
+        self._held.difference_update(again)
         self._send({name: [rtnetlink.delete_named(name)] for name in again})
         failed = {name: why for name, why in failed.items() if name not in again}
         failed.update(self._send({name: [new_tunnel(name, one), _opening(name, one)] for name, one in again.items()}))

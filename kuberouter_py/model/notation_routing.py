@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from kuberouter_py.model.kernel import address_text
-from kuberouter_py.model.names import POD_BRIDGE_ALIAS, TUNNEL_ALIAS
+from kuberouter_py.model.bgp import Announced
+from kuberouter_py.model.cluster import Cidr
+from kuberouter_py.model.kernel import address_text, family_of
+from kuberouter_py.model.names import (
+    HANDOVER_TABLE,
+    MAIN_TABLE,
+    OVERLAY_PRIORITY,
+    POD_BRIDGE_ALIAS,
+    POD_ROUTE_METRIC,
+    ROUTE_PROTOCOL,
+    TUNNEL_ALIAS,
+)
 from kuberouter_py.model.notation_bgp import add_speaker, change_speaker, remove_speaker, speaker_key
-from kuberouter_py.model.podnet import CniFile, Listener, PodBridge, Tunnel
+from kuberouter_py.model.podnet import CniFile, Listener, LookupRule, PodBridge, PodRoute, RouteKey, Tunnel
+from kuberouter_py.model.values import cidr_text
 
 # -- tunnels ---------------------------------------------------------------------------------------------------------
 
@@ -96,6 +107,89 @@ def _restore_cni_file(path: str, _file: CniFile) -> Iterator[str]:
     yield f"restore {path}  # as it was before us"
 
 
+# -- routes and rules ------------------------------------------------------------------------------------------------
+
+
+def _ip(network: bytes) -> str:
+    return "ip" if family_of(network) == 4 else "ip -6"
+
+
+def _in_table(table: int) -> str:
+    return "" if table == MAIN_TABLE else f" table {table}"
+
+
+def _route_text(key: RouteKey) -> str:
+    return f"{cidr_text(Cidr(key.network, key.prefix))}{_in_table(key.table)}"
+
+
+def _way_text(route: PodRoute) -> str:
+    gateway = f" via {address_text(route.gateway)}" if route.gateway else ""
+    source = f" src {address_text(route.source)}" if route.source else ""
+    return f"{gateway} dev {route.link}{source}"
+
+
+def _route_line(verb: str, key: RouteKey, way: str = "") -> str:
+    network = cidr_text(Cidr(key.network, key.prefix))
+    table = _in_table(key.table)
+    return f"{_ip(key.network)} route {verb} {network}{way}{table} proto {ROUTE_PROTOCOL} metric {POD_ROUTE_METRIC}"
+
+
+def _add_pod_route(key: RouteKey, route: PodRoute) -> Iterator[str]:
+    yield _route_line("add", key, _way_text(route))
+
+
+def _change_pod_route(key: RouteKey, _old: PodRoute, new: PodRoute) -> Iterator[str]:
+    yield _route_line("replace", key, _way_text(new))
+
+
+def _remove_pod_route(key: RouteKey, _route: PodRoute) -> Iterator[str]:
+    yield _route_line("del", key)
+
+
+def _source_text(key: LookupRule) -> str:
+    return f"from {cidr_text(Cidr(*key))}"
+
+
+def _rule_line(verb: str, key: LookupRule, table: int) -> str:
+    """table 0: of ours, and not as it should be."""
+    lookup = f" lookup {table} pref {OVERLAY_PRIORITY}" if table else ""
+    family = family_of(key.network)
+    return f"ip -{family} rule {verb} {_source_text(key)}{lookup} protocol {ROUTE_PROTOCOL}"
+
+
+def _add_rule(key: LookupRule, table: int) -> Iterator[str]:
+    yield _rule_line("add", key, table)
+
+
+def _change_rule(key: LookupRule, old: int, new: int) -> Iterator[str]:
+    yield _rule_line("add", key, new)
+    yield _rule_line("del", key, old)
+
+
+def _remove_rule(key: LookupRule, table: int) -> Iterator[str]:
+    yield _rule_line("del", key, table)
+
+
+def _announced_line(verb: str, cidr: Cidr, value: Announced | None) -> str:
+    """value None: of ours, and not as it should be."""
+    metric = f" metric {value.value}" if value else ""
+    where = f"{cidr_text(cidr)} table {HANDOVER_TABLE} proto {ROUTE_PROTOCOL}{metric}"
+    return f"{_ip(cidr.network)} route {verb} blackhole {where}"
+
+
+def _announce(cidr: Cidr, value: Announced) -> Iterator[str]:
+    yield _announced_line("add", cidr, value)
+
+
+def _announce_otherwise(cidr: Cidr, old: Announced | None, new: Announced) -> Iterator[str]:
+    yield _announced_line("add", cidr, new)
+    yield _announced_line("del", cidr, old)
+
+
+def _withdraw(cidr: Cidr, value: Announced | None) -> Iterator[str]:
+    yield _announced_line("del", cidr, value)
+
+
 # -- all of them: how a key is told, and what adds, changes and removes it --------------------------------------------
 
 Told = tuple[
@@ -111,4 +205,7 @@ NOTATIONS: Mapping[str, Told] = {
     "cni": (str, _add_cni_file, _change_cni_file, _restore_cni_file),
     "gue ports": (_listener_text, _add_listener, _change_listener, _remove_listener),
     "tunnels": (str, _add_tunnel, _change_tunnel, _remove_link),
+    "pod routes": (_route_text, _add_pod_route, _change_pod_route, _remove_pod_route),
+    "lookup rules": (_source_text, _add_rule, _change_rule, _remove_rule),
+    "announced": (cidr_text, _announce, _announce_otherwise, _withdraw),
 }

@@ -8,6 +8,7 @@ import pytest
 
 from kuberouter_py.kernel.handover import Handover
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.model import notation
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.values import parse_cidr
@@ -140,6 +141,22 @@ def test_a_later_process_knows_them(handover: Handover) -> None:
     batch = Batch(NETLINK_ROUTE, strict=True)
     assert Handover(batch).read().ours == wanted
     batch.close()
+
+
+def test_what_plan_prints_does_the_same(handover: Handover) -> None:
+    four, six = (parse_cidr(PREFIXES[family]) for family in (4, 6))
+    plans: list[tuple[Plan[Cidr, Announced | None], dict[Cidr, Announced]]] = [
+        (Plan(add={four: Announced.SERVICE, six: Announced.PODS}), {four: Announced.SERVICE, six: Announced.PODS}),
+        (
+            Plan(change={four: (Announced.SERVICE, Announced.HELD)}, remove={six: Announced.PODS}),
+            {four: Announced.HELD},
+        ),
+        (Plan(remove={four: None}), {}),
+    ]
+    for plan, left in plans:
+        for line in notation.lines({Handover.name: plan}):
+            sh(line)
+        assert handover.read().ours == left
 
 
 def many(count: int) -> dict[Cidr, Announced]:

@@ -9,6 +9,7 @@ import pytest
 from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.lookup_rules import BROKEN, LookupRules
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.model import notation
 from kuberouter_py.model.kernel import Diversion
 from kuberouter_py.model.podnet import LookupRule
 from kuberouter_py.model.values import parse_cidr
@@ -136,3 +137,16 @@ def test_a_later_process_knows_them(rules: LookupRules) -> None:
     assert later.apply(Plan(remove=WANTED)) == {}
     batch.close()
     assert rules.read().ours == {}
+
+
+def test_what_plan_prints_does_the_same(rules: LookupRules) -> None:
+    other = dict.fromkeys(WANTED, 161)
+    plans: list[tuple[Plan[LookupRule, int], dict[LookupRule, int]]] = [
+        (Plan(add=WANTED), WANTED),
+        (Plan(change=dict.fromkeys(WANTED, (160, 161))), other),
+        (Plan(remove=other), {}),
+    ]
+    for plan, left in plans:
+        for line in notation.lines({LookupRules.name: plan}):
+            sh(line)
+        assert rules.read().ours == left

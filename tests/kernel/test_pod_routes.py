@@ -11,6 +11,7 @@ import pytest
 
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_routes import BROKEN, PodRoutes
+from kuberouter_py.model import notation
 from kuberouter_py.model.podnet import PodRoute, RouteKey
 from kuberouter_py.model.values import parse_cidr
 from kuberouter_py.ports import Plan
@@ -257,6 +258,24 @@ def test_no_packet_is_lost_when_the_way_changes(routes: PodRoutes, family: int) 
         assert routes.read().ours == {key(PODS[family]): new}
     assert watched.packets == 4 * 4
     watched.close()
+
+
+@by_family
+def test_what_plan_prints_does_the_same(routes: PodRoutes, family: int) -> None:
+    ways = [via(family, source=True), PodRoute("tun0"), via(family)]
+    where = (key(PODS[family]), key(PODS[family], 160))
+    run(Plan(add=dict.fromkeys(where, ways[0])))
+    assert routes.read().ours == dict.fromkeys(where, ways[0])
+    for old, new in itertools.pairwise(ways):
+        run(Plan(change=dict.fromkeys(where, (old, new))))
+        assert routes.read().ours == dict.fromkeys(where, new)
+    run(Plan(remove=dict.fromkeys(where, ways[-1])))
+    assert routes.read().ours == {}
+
+
+def run(plan: Plan[RouteKey, PodRoute]) -> None:
+    for line in notation.lines({PodRoutes.name: plan}):
+        sh(line)
 
 
 def many(count: int) -> dict[RouteKey, PodRoute]:

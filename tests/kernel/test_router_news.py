@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -23,10 +23,11 @@ from kuberouter_py.kernel.router_news import (
     TUNNEL_NEWS,
     RouterNews,
 )
+from kuberouter_py.kernel.tunnels import Tunnels
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.kernel import Diversion
-from kuberouter_py.model.names import TUNNEL_ALIAS
-from kuberouter_py.model.podnet import LookupRule, PodRoute, RouteKey
+from kuberouter_py.model.names import TUNNEL_ALIAS, tunnel_name
+from kuberouter_py.model.podnet import LookupRule, PodRoute, RouteKey, Tunnel
 from kuberouter_py.model.values import parse_cidr
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import sh
@@ -46,13 +47,14 @@ by_family = pytest.mark.parametrize("family", [4, 6])
 class Listening:
     def __init__(self) -> None:
         self.batch = Batch(NETLINK_ROUTE, strict=True)
-        self.held = {TUNNEL}
+        self.holding: Callable[[str], bool] = {TUNNEL}.__contains__
         self.news: queue.Queue[frozenset[str]] = queue.Queue()
         self.signs = 0
         own = frozenset({self.batch.port_id})
-        self.listener = RouterNews(
-            [VIP_LINK], ["kube-bridge"], self.news.put, lambda: own, lambda tunnel: tunnel in self.held
-        )
+        self.listener = RouterNews([VIP_LINK], ["kube-bridge"], self.news.put, lambda: own, self._holds)
+
+    def _holds(self, name: str) -> bool:
+        return self.holding(name)
 
     def told_before_a_sign(self) -> set[str]:
         """Everything told until a policy rule that others make now is told."""
@@ -181,11 +183,27 @@ def test_a_link_that_is_up_again_has_lost_its_routes(listening: Listening, link:
 
 
 def test_a_tunnel_of_ours_that_was_made_anew_has_lost_its_routes(listening: Listening) -> None:
-    listening.held.discard(TUNNEL)  # as who deletes it says beforehand
+    listening.holding = lambda _name: False  # as who deletes it says beforehand
     sh(f"ip link delete {TUNNEL}")
     assert listening.told_before_a_sign() == set()
     sh(f'ip link add {TUNNEL} type dummy; ip link set {TUNNEL} up alias "{TUNNEL_ALIAS}"')
     assert listening.until(POD_ROUTE_NEWS) == {POD_ROUTE_NEWS}
+
+
+def test_own_tunnels_are_no_news(listening: Listening) -> None:
+    """A tunnel's coming and going is announced without a word about who did it."""
+    tunnels = Tunnels(listening.batch)
+    listening.holding = tunnels.holds
+    remote = parse_cidr("192.0.2.4").network
+    name, local = tunnel_name(remote), parse_cidr("192.0.2.2").network
+    assert tunnels.apply(Plan(add={name: Tunnel(4, local, remote)})) == {}
+    assert listening.told_before_a_sign() == set()
+    assert tunnels.apply(Plan(remove={name: Tunnel(4, local, remote)})) == {}
+    assert listening.told_before_a_sign() == set()
+    assert tunnels.apply(Plan(add={name: Tunnel(4, local, remote)})) == {}
+    assert listening.told_before_a_sign() <= {POD_ROUTE_NEWS}
+    sh(f"ip link delete {name}")
+    assert TUNNEL_NEWS in listening.until(TUNNEL_NEWS)
 
 
 def test_a_bridge_that_comes(listening: Listening) -> None:
