@@ -21,7 +21,9 @@ from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
 from kuberouter_py.model.report import ControllerStatus
-from kuberouter_py.observe.http import Question
+from kuberouter_py.observe.bgp import service_document
+from kuberouter_py.observe.http import Question, Response, json_response, text_response
+from kuberouter_py.ports import Busy
 
 
 class RoutingPart:
@@ -127,4 +129,16 @@ class RoutingPart:
         return self.sessions.problems() if self.wanted else ()
 
     def questions(self) -> Mapping[str, Question]:
-        return self.sessions.questions()
+        return {**self.sessions.questions(), "/bgp/service": self._service}
+
+    def _service(self, parameters: Mapping[str, str]) -> Response:
+        """service: namespace/name; a name alone is in "default"."""
+        namespace, _, name = parameters.get("service", "").rpartition("/")
+        key = ObjectKey(namespace or "default", name)
+        try:
+            told = self._controller.why(key)
+        except Busy as error:
+            return text_response(422, f"{error}\n")
+        if told is None:
+            return text_response(422, f"there is no Service {key}\n")
+        return json_response(service_document(str(key), told))

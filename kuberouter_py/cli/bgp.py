@@ -1,4 +1,6 @@
-"""`kuberouter-py bgp`: this node's BGP sessions; `bgp routes`: what peers gave and got."""
+"""`kuberouter-py bgp`: this node's BGP sessions; `bgp routes`: what peers gave and got; `bgp service`: which of a
+Service's addresses are announced.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +48,16 @@ def _routes(output: str, peers: Sequence[str], **parameters: Any) -> int:
     return 0
 
 
+def _service(output: str, service: str, **parameters: Any) -> int:
+    inherited: Texts = click.get_current_context().obj or {}
+    from kuberouter_py.cli.running import ask_agent
+    from kuberouter_py.observe.bgp import service_text
+
+    config = configuration({**inherited, **given_texts(parameters)})
+    _show(ask_agent(config.socket, "/bgp/service", {"service": service}), output, service_text)
+    return 0
+
+
 def _show(document: Any, output: str, text: Callable[[Any], str]) -> None:
     click.echo(json.dumps(document, indent=2) if output == "json" else text(document), nl=output == "json")
 
@@ -66,12 +78,26 @@ _routes_command = GoFlags(
     context_settings=_SETTINGS,
 )
 
+_service_command = GoFlags(
+    "service",
+    callback=_service,
+    params=[
+        click.Argument(["service"], metavar="[NAMESPACE/]NAME"),
+        _output(),
+        *click_options(["socket"]),
+    ],
+    help="""Ask the running agent which addresses of a Service this node announces, and why not the others.
+
+    Exit status: 0 when it answered; 1 when it did not, or there is no such Service.""",
+    context_settings=_SETTINGS,
+)
+
 bgp = GoFlagsGroup(
     "bgp",
     callback=_sessions,
     invoke_without_command=True,
     params=[_output(), *click_options(["socket"])],
-    commands={"routes": _routes_command},
+    commands={"routes": _routes_command, "service": _service_command},
     help="""Ask the running agent for its BGP sessions.
 
     Who this node is to BGP; each peer with its state, since when, the reason of its last failure, and how many routes

@@ -173,6 +173,19 @@ def routes_text(documents: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) if lines else "no peers\n"
 
 
+def service_document(service: str, told: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """told: of each address, why it is not announced; "": it is."""
+    addresses = [{"address": what, "announced": not reason, "reason": reason} for what, reason in told]
+    return {"service": service, "addresses": addresses}
+
+
+def service_text(document: Mapping[str, Any]) -> str:
+    lines = [f"Service {document['service']}"]
+    for one in document["addresses"]:
+        lines.append(f"  {one['address']} {'announced' if one['announced'] else 'not announced: ' + one['reason']}")
+    return "\n".join(lines if document["addresses"] else [*lines, "  it has no address"]) + "\n"
+
+
 def _counted(count: int) -> str:
     return "1 route" if count == 1 else f"{count or 'no'} routes"
 

@@ -47,6 +47,13 @@ class Claimant(NamedTuple):
 AGGREGATES = ObjectKey("", "")
 
 
+class Told(NamedTuple):
+    """Of one address: why it is not announced from here, "" if it is. what: the address, or where one should stand."""
+
+    what: str
+    reason: str
+
+
 class Decisions(NamedTuple):
     """shares: by Claimant. notes: of every Service that was decided."""
 
@@ -134,15 +141,12 @@ class Announcements:
 
     # -- what may be asked ---------------------------------------------------------------------------------------------
 
-    def why(self, key: ObjectKey) -> list[str]:
-        """Of each address of a Service, in their order: that it is announced, or why not."""
+    def why(self, key: ObjectKey) -> Sequence[Told] | None:
+        """Of each address of a Service; None: there is no such Service."""
         service = self._cluster.service(key)
         if service is None:
-            return [f"there is no Service {key}"]
-        decided = self._decide(service)
-        lines = []
-        for address in dict.fromkeys((*service.cluster_ips, *service.external_ips, *service.ingress_ips)):
-            reason = decided.reasons.get(address)
-            lines.append(f"{address_text(address)} {f'not announced: {reason}' if reason else 'announced'}")
-        lines += [f"not announced: {text}" for _, text in unusable(service)]
-        return lines or ["it has no address"]
+            return None
+        reasons = self._decide(service).reasons
+        each = dict.fromkeys((*service.cluster_ips, *service.external_ips, *service.ingress_ips))
+        told = [Told(address_text(address), reasons.get(address, "")) for address in each]
+        return [*told, *(Told(sort.field, text.removeprefix(f"{sort.field}: ")) for sort, text in unusable(service))]

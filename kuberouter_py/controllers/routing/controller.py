@@ -13,6 +13,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import Course, OnReport
 from kuberouter_py.controllers.history import Clocks, busy_status
 from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.routing.announcements import Told
 from kuberouter_py.controllers.routing.decisions import BGP, SPEAKER, Decisions
 from kuberouter_py.controllers.routing.rung import HERE, NODE, Rung
 from kuberouter_py.controllers.routing.status import status_of
@@ -135,6 +136,11 @@ class RoutingController:
                 return tuple(self._decisions.notes)
         except Busy:
             return ()
+
+    def why(self, service: ObjectKey) -> Sequence[Told] | None:
+        """Of each address of a Service, why it is not announced; None: there is no such Service. Raises Busy."""
+        with self._course.asked():
+            return self._decisions.announcements.why(service)
 
     # -- called once, without a runner -----------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from kuberouter_py.agent import Planned
 from kuberouter_py.cli import main
 from kuberouter_py.cli.options import go_style
 from kuberouter_py.config import Config
-from kuberouter_py.observe.bgp import bgp_text, routes_document
+from kuberouter_py.observe.bgp import bgp_text, routes_document, service_document
 from kuberouter_py.observe.http import HttpServer, Response, Unix, json_response, text_response
 from tests.unit.observe.bgp_documents import DOCUMENT as SESSIONS
 from tests.unit.observe.bgp_documents import IN, OUT, ROUTER
@@ -68,11 +68,22 @@ def socket(tmp_path: Path) -> Iterator[str]:
     server.serve(
         Unix(path),
         {"/config": lambda: json_response(config.as_texts()), "/status": lambda: json_response(DOCUMENT)},
-        {"/explain": _explain, "/matrix": _matrix, "/bgp": lambda _: json_response(SESSIONS), "/bgp/routes": _routes},
+        {
+            "/explain": _explain,
+            "/matrix": _matrix,
+            "/bgp": lambda _: json_response(SESSIONS),
+            "/bgp/routes": _routes,
+            "/bgp/service": _service,
+        },
     )
     server.start()
     yield path
     server.stop()
+
+
+def _service(parameters: Mapping[str, str]) -> Response:
+    told = [("10.96.0.1", ""), ("203.0.113.1", "it has no EndpointSlice")]
+    return json_response(service_document(parameters["service"], told if parameters["service"] == "x/web" else ()))
 
 
 def _routes(parameters: Mapping[str, str]) -> Response:
@@ -297,6 +308,18 @@ def test_bgp_routes(socket: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("10.0.0.254 (AS 64999), Established, gave us 2 routes:")
     assert run("bgp", "routes", "-o", "json", "--socket", socket) == 0
     assert json.loads(capsys.readouterr().out) == []
+
+
+def test_bgp_service(socket: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("bgp", "--socket", socket, "service", "x/web") == 0
+    assert capsys.readouterr().out == (
+        "Service x/web\n  10.96.0.1 announced\n  203.0.113.1 not announced: it has no EndpointSlice\n"
+    )
+    assert run("bgp", "service", "y/web", "--socket", socket) == 0
+    assert capsys.readouterr().out == "Service y/web\n  it has no address\n"
+    assert run("bgp", "service", "x/web", "-o", "json", "--socket", socket) == 0
+    first, _ = json.loads(capsys.readouterr().out)["addresses"]
+    assert first == {"address": "10.96.0.1", "announced": True, "reason": ""}
 
 
 def test_bgp_without_an_agent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -283,6 +283,8 @@ def test_addresses_of_services_are_announced_while_they_are_served() -> None:
     agent.sync()
     assert agent.table("announced")[cidr("10.96.0.10/32")] is Announced.SERVICE
     assert agent.controller.status({}).counts["announced Service addresses"] == 1
+    assert agent.controller.why(ObjectKey("default", "web")) == [("10.96.0.10", "")]
+    assert agent.controller.why(ObjectKey("default", "other")) is None
     agent.lose(endpoint_slice("web"))
     agent.sync()
     assert agent.table("announced").get(cidr("10.96.0.10/32")) is not Announced.SERVICE
