@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+import structlog
+
 from kuberouter_py.agent.bgp_sessions import BgpSessions
 from kuberouter_py.agent.part import OnReport, Start
 from kuberouter_py.agent.routing_edges import RoutingEdges
@@ -24,6 +26,8 @@ from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.observe.bgp import service_document
 from kuberouter_py.observe.http import Question, Response, json_response, text_response
 from kuberouter_py.ports import Busy
+
+log = structlog.get_logger(__name__)
 
 
 class RoutingPart:
@@ -61,6 +65,7 @@ class RoutingPart:
             self._edges.port_ids,
             self._edges.tunnels.holds,
         )
+        self._bgp_news = self._edges.engine.news(lambda _news: self.sessions.heard(), self._bird)
         self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
         self.sessions = BgpSessions(
             config,
@@ -87,6 +92,9 @@ class RoutingPart:
         self._news.open()  # before the first look at the node, so that nothing changes unseen
         start("links and routes for routing", self._news.run)
         start("rule news for routing", self._rule_news.run)
+        self._bgp_news.open()
+        self.sessions.heard()  # what is up already is no news
+        start("BGP sessions", self._bgp_news.run)
         start(self.name, self._runner.run, first_sync=True)
         return True
 
@@ -101,6 +109,7 @@ class RoutingPart:
         self._runner.stop()
         self._news.stop()
         self._rule_news.stop()
+        self._bgp_news.stop()
 
     def close(self) -> None:
         """It has nothing that outlives its loops."""
@@ -116,6 +125,13 @@ class RoutingPart:
             self._runner.ring([THIS_NODE])
         if tables := what - {LINK_NEWS}:
             self.compare(tables)
+
+    def _bird(self, answers: bool) -> None:
+        """It answers, or it has ended and was started again, if it is ours to start."""
+        if not answers:
+            log.warning("BIRD has ended")
+        self.compare(["bgp"])
+        self.sessions.heard()
 
     # -- what may be asked, from any thread ---------------------------------------------------------------------------
 
