@@ -27,7 +27,7 @@ from tests.labkit.ports import LabError
 CONFIGURATIONS: Final = Path("/etc/cni/net.d")
 PLUGINS: Final = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
 SUFFIXES: Final = (".conf", ".conflist", ".json")
-_CONFIGURED_WITHIN: Final = 30.0
+_CONFIGURED_WITHIN: Final = 120.0  # agents start slowly in QEMU
 _PLUGIN_WITHIN: Final = 60.0
 _POLL: Final = 0.05
 _NETNS: Final = Path("/run/netns")
