@@ -346,7 +346,8 @@ class Reconciler:
         return dirty
 
     def read_part(self, name: str) -> tuple[dict[str, set[Any]], bool]:
-        """Go on reading this table; returns the keys of this piece that are not as wanted, and whether it was the last.
+        """Go on reading this table; returns the keys of this piece that are not as wanted, and whether it was the last:
+        then those that were refused, for they may be taken by now.
 
         Between two pieces anything may be claimed and written. A table that has no pieces is read whole.
         """
@@ -363,8 +364,9 @@ class Reconciler:
             return {}, True
         state.unread = ""
         if part is None:
+            missing = state.refused.keys() - state.touched  # what is not there is in no part
             state.parts, state.touched = None, set()
-            return {}, True
+            return {name: missing}, True
         return {name: state.take(part)}, False
 
     def is_reading(self, name: str) -> bool:

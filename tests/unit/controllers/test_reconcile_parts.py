@@ -141,6 +141,28 @@ def test_a_reading_that_fails_ends_says_so_and_removes_nothing() -> None:
     assert node.content == {"a": 1, "b": 2, "c": 3}
 
 
+def test_what_was_refused_is_tried_again_once_in_each_comparison() -> None:
+    node = Node({"a": 1, "b": 2})
+    node.table.refuse = {"b": Refused("link down"), "c": Refused("link down")}
+    del node.content["b"]
+    node.reconciler.claim({"c": Share(("c",), {"c": (Item("servers", "c", 3),)})})
+    assert node.reconciler.write({"servers": ["c"]}).refused.keys() == {("servers", "c")}
+
+    def compared() -> list[Any]:
+        refused: list[Any] = []
+        last = False
+        while not last:
+            dirty, last = node.reconciler.read_part("servers")
+            refused += node.reconciler.write(dirty).refused
+        return refused
+
+    assert sorted(compared()) == [("servers", "b"), ("servers", "c")]
+    assert sorted(compared()) == [("servers", "b"), ("servers", "c")]
+    node.table.refuse.clear()
+    assert compared() == []
+    assert node.content == {"a": 1, "b": 2, "c": 3} and not node.reconciler.standing()
+
+
 def test_a_whole_reading_ends_one_in_parts() -> None:
     node = Node({"a": 1, "b": 2})
     node.reconciler.read_part("servers")
