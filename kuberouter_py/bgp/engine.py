@@ -105,10 +105,10 @@ class Engine:
             if not found:
                 raise EdgeError(f"BIRD has no session with {address_text(address)}")
             [session] = found
-            kept = control.ask(f"show route table all protocol {session.name} all")
-            filtered = control.ask(f"show route filtered table all protocol {session.name} all")
+            kept = _if_there(control, f"show route table all protocol {session.name} all")
+            filtered = _if_there(control, f"show route filtered table all protocol {session.name} all")
             written = [line for family in (4, 6) for line in _if_there(control, f"show route export {MAIN}{family}")]
-            out = control.ask(f"show route export {session.name} all")
+            out = _if_there(control, f"show route export {session.name} all")
         return tuple(answers.routes_in(kept, filtered, written)), tuple(answers.routes_out(out, session))
 
     def _loaded(self) -> str | None:
@@ -203,7 +203,7 @@ class Engine:
 
 
 def _if_there(control: Control, asked: str) -> Sequence[Line]:
-    """Of a protocol that the configuration has not always."""
+    """Of a protocol that the configuration has not always; a session that is not up has no routes to be asked for."""
     try:
         return control.ask(asked)
     except Said:

@@ -9,6 +9,7 @@ from kuberouter_py.bgp.engine import BROKEN, KEY, Engine
 from kuberouter_py.bgp.process import end
 from kuberouter_py.kernel.command import run
 from kuberouter_py.model.bgp import BgpPeer, GracefulRestart, Password, SessionNews
+from kuberouter_py.ports import EdgeError
 from tests.fakes.speakers import FULL, packed
 from tests.kernel.birds import (
     PEER,
@@ -35,6 +36,14 @@ def test_it_reads_what_it_was_told(engine: Engine) -> None:
     assert Engine(run, run_dir=str(engine.files.socket.parent)).read() == engine.read()
     settle(engine, {})
     assert list(engine.files.socket.parent.iterdir()) == []
+
+
+def test_a_session_that_is_not_up_has_no_routes(engine: Engine) -> None:
+    settle(engine, {KEY: SPEAKER})
+    assert state(engine).state != "Established"
+    assert engine.routes(ROUTER) == ((), ())
+    with pytest.raises(EdgeError, match=r"no session with 192\.0\.2\.77"):
+        engine.routes(packed("192.0.2.77"))
 
 
 def test_a_session_that_is_as_before_stays_up(engine: Engine, router: Router) -> None:
