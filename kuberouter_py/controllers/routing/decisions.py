@@ -153,7 +153,8 @@ class Decisions:
         """A Node object that is gone leaves BGP as it was."""
         if self._roster.own is None:
             return
-        passwords, lacking = self._passwords()
+        held: Speaker | None = self._reconciler.held(BGP).get(SPEAKER)
+        passwords, lacking = self._passwords(held)
         around = Around(
             families=self.view.families,
             primary=self.view.primary,
@@ -162,6 +163,7 @@ class Decisions:
             service_cidrs=tuple(self._cluster.service_cidrs()),
             passwords=passwords,
             no_passwords=lacking,
+            held={peer.address: peer.password for peer in held.peers} if held else {},
         )
         decided = speaker(self._config, self._roster, around)
         self.notes.update({SPEAKER: decided.notes})
@@ -174,9 +176,8 @@ class Decisions:
         self.notes.update({Rung(SERVICE, key): notes for key, notes in decided.notes.items()})
         self._claim(decided.shares, dirty)
 
-    def _passwords(self) -> tuple[tuple[Password | None, ...], str]:
+    def _passwords(self, held: Speaker | None) -> tuple[tuple[Password | None, ...], str]:
         """Of the peers that flags name; why they are not known."""
-        held: Speaker | None = self._reconciler.held(BGP).get(SPEAKER)
         try:
             return flag_passwords(self._config, self._facts.password_file(), held), ""
         except (EdgeError, ValueError) as error:

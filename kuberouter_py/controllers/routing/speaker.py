@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import NamedTuple
 
 from kuberouter_py.config import Config
@@ -31,7 +32,8 @@ class Around(NamedTuple):
 
     families: those that this node has. primary: its own address by family. local: every address of it, on whatever
     link. service_cidrs: as the ServiceCIDR objects say. passwords: of --peer-router-ips, one for each or none at all;
-    no_passwords: why there are none although there should be ("/etc/passwords: no such file").
+    no_passwords: why there are none although there should be ("/etc/passwords: no such file"); then held counts: the
+    passwords of sessions that stand.
     """
 
     families: tuple[int, ...]
@@ -41,6 +43,7 @@ class Around(NamedTuple):
     service_cidrs: tuple[Cidr, ...] = ()
     passwords: tuple[Password | None, ...] = ()
     no_passwords: str = ""
+    held: Mapping[bytes, Password | None] = MappingProxyType({})
 
 
 class Decided(NamedTuple):
@@ -245,22 +248,21 @@ def _hops(us: _Us, peer: BgpPeer) -> int:
 
 
 def _of_flags(us: _Us) -> Iterator[BgpPeer]:
-    config = us.config
-    if us.around.no_passwords:
-        us.no_peer("the peers of --peer-router-ips", f"their passwords are not known: {us.around.no_passwords}")
-        return
-    nothing = (None,) * len(config.peer_router_ips)
-    ports = config.peer_router_ports or (BgpPeer._field_defaults["port"],) * len(nothing)
-    passwords = us.around.passwords or nothing
+    config, around = us.config, us.around
+    listed = dict(zip(config.peer_router_ips, around.passwords or (None,) * len(config.peer_router_ips), strict=True))
+    if around.no_passwords:
+        listed = {address: around.held[address] for address in listed if address in around.held}
+        told = "; sessions that stand keep theirs" if listed else ""
+        us.no_peer("the peers of --peer-router-ips", f"their passwords are not known: {around.no_passwords}{told}")
+    ports = config.peer_router_ports or (BgpPeer._field_defaults["port"],) * len(config.peer_router_ips)
     bfd = None
     if config.enable_bfd:
         bfd = Bfd(
             config.bfd_desired_min_tx_interval, config.bfd_required_min_rx_interval, config.bfd_detection_multiplier
         )
-    for address, asn, port, password in zip(
-        config.peer_router_ips, config.peer_router_asns, ports, passwords, strict=True
-    ):
-        yield BgpPeer(address=address, asn=asn, port=port, password=password, bfd=bfd)
+    for address, asn, port in zip(config.peer_router_ips, config.peer_router_asns, ports, strict=True):
+        if address in listed:
+            yield BgpPeer(address=address, asn=asn, port=port, password=listed[address], bfd=bfd)
 
 
 def flag_passwords(config: Config, file_text: str, held: Speaker | None = None) -> tuple[Password | None, ...]:

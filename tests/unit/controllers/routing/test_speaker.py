@@ -289,6 +289,14 @@ def test_an_external_peer_comes_before_a_node() -> None:
     assert told(decided) == [("a", "no session with Node b as one: 10.0.0.2 is an external peer's")]
 
 
+def test_sessions_that_stand_keep_their_passwords_while_the_file_cannot_be_read() -> None:
+    flags = {"peer_router_ips": "10.0.0.9,10.0.0.8", "peer_router_asns": "64990,64991"}
+    held = {packed("10.0.0.9"): Password("secret")}
+    decided = decide(A, flags=flags, no_passwords="/etc/passwords: no such file", held=held)
+    assert peers(decided) == (BgpPeer(packed("10.0.0.9"), 64990, password=Password("secret")),)
+    assert told(decided)[0][1].endswith("/etc/passwords: no such file; sessions that stand keep theirs")
+
+
 def test_passwords_of_flag_or_file() -> None:
     flags = {"peer_router_ips": "10.0.0.9,10.0.0.8", "peer_router_asns": "1,2"}
     assert flag_passwords(config(**flags), "") == ()
