@@ -36,6 +36,7 @@ from tests.fakes.worlds import Change, Scene, scenes
 AT_ONCE = 12  # attempts that are under way together: their moment is as long as all of them take
 PATIENCE = 0.8  # seconds; a lost SYN is sent once more after one
 FAILS = 0.5  # the share of the programs that fail
+FAILS_AT_ONCE = 1  # a number of which the first that is drawn is a failure
 RETRIES = 3  # of a change, until nothing fails any more
 _SHOWN = 12
 
@@ -316,7 +317,7 @@ class Campaign:
         """Those that are likely to go wrong, before any that are drawn."""
         for (objects, changes), how in itertools.product(SCENES.values(), How):
             with pace.world(self.tally):
-                self.play(objects, changes, [Way(how)], Config())
+                self.play(objects, changes, [Way(how, number=FAILS_AT_ONCE if how is How.FAILURES else 0)], Config())
 
 
 def _nothing() -> None:
