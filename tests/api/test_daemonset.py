@@ -31,8 +31,9 @@ def documents(name: str) -> dict[str, dict[str, Any]]:
     return {each["kind"]: each for each in yaml.safe_load_all((DAEMONSET / name).read_text())}
 
 
-def container(name: str) -> dict[str, Any]:
-    [found] = documents(name)["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+def container(name: str, which: str = "kuberouter-py") -> dict[str, Any]:
+    containers = documents(name)["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    [found] = [each for each in containers if each["name"] == which]
     assert isinstance(found, dict)
     return found
 
@@ -105,9 +106,20 @@ def test_its_arguments_are_a_configuration(name: str) -> None:
     assert (config.run_service_proxy, config.run_router, config.run_firewall) == (True, not alone, not alone)
     assert config.hostname_override == "n1"
     mounted = {mount["mountPath"] for mount in container(name)["volumeMounts"]}
-    assert mounted == {"/run/xtables.lock", "/lib/modules", str(Path(config.socket).parent), config.proc_sys}
+    assert mounted == {
+        "/run/xtables.lock", "/lib/modules", str(Path(config.socket).parent), config.proc_sys,
+        *(() if alone else (str(Path(config.cni_conf_file).parent),)),
+    }  # fmt: skip
+    assert config.bird_socket == ("" if alone else "/run/kuberouter-py/bird.ctl")
     for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
         assert container(name)[probe]["httpGet"] == {"path": path, "port": config.health_port}
+
+
+def test_bird_runs_beside_the_agent_where_the_agent_looks_for_it() -> None:
+    bird = container(ALL_FEATURES, "bird")
+    assert bird["args"] == ["bird", next(arg for arg in container(ALL_FEATURES)["args"] if "bird-socket" in arg)]
+    assert bird["image"] == container(ALL_FEATURES)["image"]
+    assert [mount["mountPath"] for mount in bird["volumeMounts"]] == ["/run/kuberouter-py"]
 
 
 def test_both_differ_only_where_they_must() -> None:
@@ -116,6 +128,9 @@ def test_both_differ_only_where_they_must() -> None:
         del each["ClusterRole"]["rules"]
         del each["DaemonSet"]["spec"]["template"]["spec"]["containers"][0]["args"]
     pod = other["DaemonSet"]["spec"]["template"]["spec"]  # it enters pods' namespaces (direct server return)
+    del pod["containers"][1]  # BIRD
+    pod["containers"][0]["volumeMounts"].remove({"name": "cni", "mountPath": "/etc/cni/net.d"})
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != "cni"]
     security = pod["containers"][0]["securityContext"]
     assert pod["hostPID"] is True  # of both: another living proxy is found by it, too
     assert security.pop("appArmorProfile") == {"type": "Unconfined"}

@@ -2,8 +2,8 @@
 
 Its arguments, its environment from the ConfigMap, its credentials where a pod has them, its capabilities and no others
 (it logs them), its volumes, and what every container has: /proc/sys read-only, here the root file system as well.
-Replaces itself with the agent, its process id in /run/lab/as-pod.pid. Run on a node:
-`python -m tests.labkit.as_pod MANIFEST`.
+Replaces itself with the container's process, whose id is in /run/lab/as-pod.pid, or as-pod-CONTAINER.pid. Run on a
+node: `python -m tests.labkit.as_pod MANIFEST [CONTAINER]`; without a name it is the agent's container.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ DAEMONSET = Path(__file__).parent.parent.parent / "daemonset"
 SECRETS = "/var/run/secrets/kubernetes.io"
 
 
-def main(manifest: str) -> None:
+def main(manifest: str, name: str = "kuberouter-py") -> None:
     documents = {each["kind"]: each for each in yaml.safe_load_all((DAEMONSET / manifest).read_text())}
     pod = documents["DaemonSet"]["spec"]["template"]["spec"]
-    [container] = pod["containers"]
+    [container] = [each for each in pod["containers"] if each["name"] == name]
     security = container["securityContext"]
     kept = ",".join(f"+{name.lower()}" for name in security["capabilities"]["add"])
     agent = ["/bin/sh", "-c", 'grep CapEff /proc/self/status; exec "$@"', "sh", "kuberouter-py", *container["args"]]
@@ -38,7 +38,8 @@ def main(manifest: str) -> None:
         *(f"mount -o remount,bind,ro {path}" for path in ("/", "/run", "/tmp") if security["readOnlyRootFilesystem"]),
         f"exec {shlex.join(jailed)}",
     ]
-    Path("/run/lab/as-pod.pid").write_text(f"{os.getpid()}\n")
+    pid = Path("/run/lab", "as-pod.pid" if name == "kuberouter-py" else f"as-pod-{name}.pid")
+    pid.write_text(f"{os.getpid()}\n")
     unshared = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-ec", "\n".join(script)]
     os.execvpe(unshared[0], unshared, _environment(documents["ConfigMap"]["data"]))
 
@@ -66,4 +67,4 @@ def _environment(config_map: dict[str, str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
