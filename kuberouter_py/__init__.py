@@ -1,11 +1,12 @@
-"""kuberouter_py: one agent per Kubernetes node; Services through IPVS, and NetworkPolicy.
+"""kuberouter_py: one agent per Kubernetes node; Services, NetworkPolicy, the pod network.
 
 The path is HEAR -> KNOW -> DECIDE -> COMPARE -> WRITE, one direction:
 
 watchers/     list and watch, decode, cache; rings "Service ns/name changed", never carries the content
-controllers/  runner.py when to sync; services/ and firewall/ what this node should look like (pure; each has its own
-              map); reconcile.py the difference; takeover/ what another Service proxy left, and how ours differs
-kernel/       the only code that writes: IPVS, ipset, iptables, links, routes, sysctls, conntrack, pods' namespaces
+controllers/  runner.py when to sync; services/, firewall/ and routing/ what this node should look like (pure; each has
+              its own map); reconcile.py the difference; takeover/ what another Service proxy left, and how ours differs
+kernel/       writes: IPVS, ipset, iptables, links, tunnels, routes, sysctls, conntrack, pods' namespaces, CNI's file
+bgp/          writes: BIRD's configuration, through its control socket; its process and what it says of sessions
 model/        the nouns all of them speak; ports.py every way out, as Protocols
 observe/      health, metrics, Events, status; agent/ wires it all; cli/ the commands
 
