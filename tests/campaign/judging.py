@@ -28,6 +28,11 @@ class Said(NamedTuple):
     def isolated(self) -> bool:
         return self.egress[0] or self.ingress[0]
 
+    @property
+    def is_by_rule(self) -> bool:
+        """Allowed, and not because nobody forbids anything."""
+        return self.allowed and self.isolated
+
 
 _OPEN = (False, True)
 

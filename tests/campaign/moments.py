@@ -4,7 +4,7 @@ The process of the agent dies in the middle of a change and another takes over, 
 attempt gets through that the judge forbids before and after a change, and none fails that it allows before and after.
 
 A moment between two writes is short. So half of the changes are made slowly: after each write nothing goes on until
-those were asked of whom before and after say the same for different reasons.
+those were asked of whom before and after say the same for different reasons, and some whom rules allow throughout.
 """
 
 from __future__ import annotations
@@ -205,12 +205,10 @@ class Campaign:
 
     def _watcher(self, before: Mapping[Cell, Said], after: Mapping[Cell, Said], way: Way) -> Callable[[], None]:
         """Asks of whom it matters, while nothing goes on."""
-        likely = [
-            cell
-            for cell in self._cells
-            if _is_told(cell) and before[cell].allowed == after[cell].allowed and before[cell] != after[cell]
-        ]
-        random.Random(way.number).shuffle(likely)
+        same = [cell for cell in self._cells if _is_told(cell) and before[cell].allowed == after[cell].allowed]
+        random.Random(way.number).shuffle(same)
+        likely = [cell for cell in same if before[cell] != after[cell]]
+        likely += [cell for cell in same if before[cell] == after[cell] and before[cell].is_by_rule]
         asked = {family: [cell for cell in likely if cell.family == family][:_ASKED_SLOWLY] for family in (4, 6)}
 
         def look() -> None:
@@ -293,8 +291,8 @@ class Campaign:
         first = max(index for index, era in enumerate(self._eras) if era.began <= record.began)
         return [era for index, era in enumerate(self._eras) if index >= first and era.began <= record.ended]
 
-    def run(self, examples: int, number: int, pace: Pace) -> None:
-        """number: the seed. What went wrong depends on moments and is not shrunk."""
+    def run(self, examples: int, number: int, pace: Pace, hows: Iterable[How] = How) -> None:
+        """number: the seed. hows: what happens in the scenes. What went wrong depends on moments and is not shrunk."""
 
         @seed(number)
         @settings(
@@ -310,12 +308,12 @@ class Campaign:
                 self.play(*scene, ways, Config(netpol_default_deny=closed))
 
         with pace.until_over():
-            self.play_scenes(pace)
+            self.play_scenes(pace, hows)
             holds()
 
-    def play_scenes(self, pace: Pace) -> None:
+    def play_scenes(self, pace: Pace, hows: Iterable[How]) -> None:
         """Those that are likely to go wrong, before any that are drawn."""
-        for (objects, changes), how in itertools.product(SCENES.values(), How):
+        for (objects, changes), how in itertools.product(SCENES.values(), hows):
             with pace.world(self.tally):
                 self.play(objects, changes, [Way(how, number=FAILS_AT_ONCE if how is How.FAILURES else 0)], Config())
 
