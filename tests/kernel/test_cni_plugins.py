@@ -8,6 +8,7 @@ import shlex
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -76,16 +77,22 @@ def inside(process: int, command: str) -> str:
 
 
 def answers(address: str) -> bool:
-    """A pod has nothing on this port, and says so."""
-    with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as channel:
-        channel.settimeout(5)
-        channel.connect((address, 9))
-        channel.send(b"")
-        try:
-            channel.recv(1)
-        except ConnectionRefusedError:
-            return True
-        return False
+    """A pod has nothing on this port, and says so. A socket chooses its source once, and the bridge's own IPv6 address
+    is none to choose before nobody else is found to have it, which takes a second or two: so each try has its own.
+    """
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as channel:
+            channel.settimeout(0.3)
+            try:
+                channel.connect((address, 9))
+                channel.send(b"")
+                channel.recv(1)
+            except ConnectionRefusedError:
+                return True
+            except OSError:  # no answer, or nobody there yet
+                continue
+    return False
 
 
 def configuration(seen: CniSeen, pod_cidrs: tuple[Cidr, ...]) -> str:
