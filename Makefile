@@ -1,7 +1,7 @@
 # Every target is one line into scripts/; each does the set-up it needs, and a second run does none.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup check test unit scenarios api kernel lab rolling-updates policy-campaign policy-moments demo bench bench-peers router-gue test-qemu-demo control-plane clean
+.PHONY: help setup check test unit scenarios api kernel lab rolling-updates policy-campaign policy-moments demo bench bench-peers bgp router-gue test-qemu-demo control-plane clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ bench: setup ## how fast and how big, in the lab kernel
 
 bench-peers: setup ## the same beside kube-proxy and kube-router (hours; PEERS=ours,ipvs POINTS=1000x10 for a part)
 	@scripts/bench-peers
+
+bgp: setup ## each kind of BGP peer and each role at length; `make test` plays their common part (minutes)
+	@scripts/lab run tests/lab/slow/bgp-*.yaml
 
 router-gue: setup ## the pod network in UDP, on Linux 6.12 (slow: QEMU)
 	@scripts/test qemu-router-gue
