@@ -18,6 +18,7 @@ from kuberouter_py.controllers.addresses import addresses_of
 from kuberouter_py.controllers.reconcile import Item, Share
 from kuberouter_py.controllers.routing.announcer import Announcer
 from kuberouter_py.controllers.routing.announcing import Decided, Known, aggregates, announced
+from kuberouter_py.controllers.routing.notes import undecided
 from kuberouter_py.controllers.routing.wishes import unusable
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Cidr, EndpointSlice, Node, ObjectKey, Service
@@ -122,7 +123,11 @@ class Announcements:
         shares: dict[Hashable, Share] = {Claimant(AGGREGATES, held=False): whole}
         notes: dict[ObjectKey, tuple[Note, ...]] = {}
         for key, service in services.items():
-            decided = self._decide(service) if service else Decided({}, {}, ())
+            try:
+                decided = self._decide(service) if service else Decided({}, {}, ())
+            except Exception as error:  # our fault, whatever it is: one Service stays as it was, the others go on
+                notes[key] = (undecided("Service", key, error),)
+                continue
             for value in (Announced.SERVICE, Announced.HELD):
                 prefixes = {prefix: said for prefix, said in decided.prefixes.items() if said is value}
                 shares[Claimant(key, value is Announced.HELD)] = self._share(service, prefixes)

@@ -14,8 +14,8 @@ from kuberouter_py.controllers.reconcile import NOTHING, Dirty, Item, Reconciler
 from kuberouter_py.controllers.routing.announcements import Announcements
 from kuberouter_py.controllers.routing.announcer import announcer
 from kuberouter_py.controllers.routing.cni import Completion, complete
-from kuberouter_py.controllers.routing.nodes import decide_node
-from kuberouter_py.controllers.routing.notes import Notes
+from kuberouter_py.controllers.routing.nodes import Decided, decide_node
+from kuberouter_py.controllers.routing.notes import Notes, undecided
 from kuberouter_py.controllers.routing.own import CNI, own_share
 from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.rung import HERE, NODE, SERVICE, THIS_NODE, Rung
@@ -118,12 +118,12 @@ class Decisions:
                 continue
             owner = Rung(NODE, key)
             node: Node | None = self._cluster.node(key.name)
-            self._tunnelled.pop(key, None)
-            if node is None:
-                shares[owner] = NOTHING
-                self.notes.update({owner: ()})
+            try:
+                decided = decide_node(self.view, node) if node else Decided(NOTHING)
+            except Exception as error:  # our fault, whatever it is: one Node stays as it was, the others go on
+                self.notes.update({owner: (undecided("Node", key, error),)})
                 continue
-            decided = decide_node(self.view, node)
+            self._tunnelled.pop(key, None)
             shares[owner] = decided.share
             self.notes.update({owner: decided.notes})
             if decided.tunnelled:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
+from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import Note
+
+NOT_DECIDED = "NotDecided"
 
 
 class Notes:
@@ -32,3 +35,8 @@ class Notes:
         fresh = [note for note in standing if note not in self._told]
         self._told = set(standing)
         return fresh
+
+
+def undecided(kind: str, owner: ObjectKey, error: Exception) -> Note:
+    message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
+    return Note(kind, owner, NOT_DECIDED, message)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import msgspec
 import pytest
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.routing import announcements, decisions
 from kuberouter_py.controllers.routing.decisions import CNI_NOT_COMPLETED
 from kuberouter_py.controllers.routing.nodes import NOT_ROUTED
+from kuberouter_py.controllers.routing.notes import NOT_DECIDED
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.kernel import Chain, SetEntry, SetMember
@@ -329,3 +333,25 @@ def test_without_cni_neither_bridge_nor_file_is_ours() -> None:
     agent = started(N1, config=Config(enable_cni=False))
     assert not agent.table("cni")
     assert not agent.table("pod bridges")
+
+
+def test_what_cannot_be_decided_stays_as_it_was_and_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Config(advertise_cluster_ip=True, **TO_ROUTER)  # type: ignore[arg-type]
+    web, there = service("web"), endpoint_slice("web", endpoint("10.244.2.2"))
+    agent = FakeRouting(N1, NEAR, web, there, config=config)
+    assert agent.start()
+
+    def broken(*_arguments: object) -> NoReturn:
+        raise KeyError("a mistake of ours")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(decisions, "decide_node", broken)
+        patched.setattr(announcements, "announced", broken)
+        agent.hear(other("n2", "192.168.0.22", pods=("10.244.22.0/24",)), web)
+        assert agent.sync()
+    assert agent.table("pod routes").keys() == {main("10.244.2.0/24")}
+    assert agent.table("announced")[cidr("10.96.0.10/32")] is Announced.SERVICE
+    assert {note.kind for note in agent.notes if note.reason == NOT_DECIDED} == {"Node", "Service"}
+    agent.hear(other("n2", "192.168.0.22", pods=("10.244.22.0/24",)))
+    assert agent.sync()
+    assert agent.table("pod routes").keys() == {main("10.244.22.0/24")}
