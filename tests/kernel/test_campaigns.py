@@ -1,4 +1,7 @@
-"""A small part of both campaigns of tests/campaign, always the same worlds (docs/lab.md has the long ones)."""
+"""A small part of both campaigns of tests/campaign: the same worlds, and as many scenes as begin within a minute.
+
+docs/lab.md has the long ones.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,6 @@ def test_every_packet_as_the_judge_says() -> None:
 def test_nothing_is_opened_or_closed_on_the_way() -> None:
     with standing() as places, campaign("moments", places, SEED) as played:
         assert isinstance(played, moments.Campaign)
-        played.run(1, SEED, Pace(), [moments.How.DEATH])
+        played.run(1, SEED, Pace(minutes=1), [moments.How.DEATH])
         assert played.tally.through_changes and played.tally.deaths + played.tally.failures, played.tally
         assert (played.tally.forbidden_passed, played.tally.allowed_lost) == (0, 0)
