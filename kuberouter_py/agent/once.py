@@ -79,13 +79,15 @@ def plan(config: Config, _socket: str | None) -> Planned:
     with listed(config, kinds) if kinds else nullcontext() as source:
         cache = source.cache if source else Cache()
         planned = (
-            _plan_of_firewall(config, cache)
+            _planned(looking_firewall(config, FirewallEdges(config, load_modules=False), cache))
             if firewall
             else _plan_of_nothing(FirewallEdges(config, load_modules=False)),
             _plan_of_services(config, cache)
             if services
             else _plan_of_nothing(ServicesEdges(config, load_modules=False)),
-            _plan_of_routing(config, cache) if routing else _plan_of_nothing(RoutingEdges(config, load_modules=False)),
+            _planned(looking_routing(config, RoutingEdges(config, load_modules=False), cache))
+            if routing
+            else _plan_of_nothing(RoutingEdges(config, load_modules=False)),
         )
     return Planned(
         [line for each in planned for line in each.lines],
@@ -108,14 +110,7 @@ def _plan_of_services(config: Config, cache: Cache) -> Planned:
     return Planned(notation.lines(plans), bool(plans), _unread(controller.status({}, ())))
 
 
-def _plan_of_firewall(config: Config, cache: Cache) -> Planned:
-    controller = looking_firewall(config, FirewallEdges(config, load_modules=False), cache)
-    plans = controller.plan()
-    return Planned(notation.lines(plans), bool(plans), _unread(controller.status({})))
-
-
-def _plan_of_routing(config: Config, cache: Cache) -> Planned:
-    controller = looking_routing(config, RoutingEdges(config, load_modules=False), cache)
+def _planned(controller: FirewallController | RoutingController) -> Planned:
     plans = controller.plan()
     return Planned(notation.lines(plans), bool(plans), _unread(controller.status({})))
 
