@@ -1,9 +1,10 @@
 """The wiring: builds the real parts, starts them, stops them; nobody else does.
 
-edges.py   the kernel tables of the Service proxy, in the order in which they grow; firewall_edges.py the firewall's
+edges.py   the kernel tables of the Service proxy, in the order in which they grow; firewall_edges.py the firewall's,
+           routing_edges.py the router's; controllers.py each controller over its edges
 source.py  where the cluster is read from: an API server or a folder of manifests
-running.py the running agent: threads, signals, which controllers; each of them is a part (part.py): services_part.py,
-           firewall_part.py
+running.py the running agent: threads, signals, which controllers; each of them is a part: what is alike in part.py, the
+           rest in services_part.py, firewall_part.py and routing_part.py
 telling.py what it tells of itself; counting.py what IPVS counted, explaining.py the answers of `explain`
 once.py    what runs once and ends: cleanup, plan
 takeover.py  moving this node over from another Service proxy, once; beside.py the same for the running agent;

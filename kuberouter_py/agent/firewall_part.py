@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from kuberouter_py.agent.controllers import firewall_controller
 from kuberouter_py.agent.explaining_matrix import MatrixExplaining
 from kuberouter_py.agent.explaining_policies import PolicyExplaining
 from kuberouter_py.agent.firewall_edges import ISOLATION, FirewallEdges
-from kuberouter_py.agent.part import OnReport, Start
+from kuberouter_py.agent.part import Part
 from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.agent.telling import Telling
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.firewall.controller import FirewallController
+from kuberouter_py.controllers.course import OnReport
 from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, THIS_NODE, Rung
-from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.reconcile import Outcome
-from kuberouter_py.controllers.runner import Runner
 from kuberouter_py.kernel.monitor import NODE_ADDRESS_NEWS, PORT_NEWS, Monitor
-from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.names import VIP_LINK
 from kuberouter_py.model.report import ControllerStatus
@@ -29,43 +26,28 @@ from kuberouter_py.observe.http import Question
 from kuberouter_py.ports import EdgeError
 
 
-class FirewallPart:
+class FirewallPart(Part):
     """See part.Part."""
 
     name = "firewall"
 
     def __init__(self, config: Config, source: Source, telling: Telling, on_report: OnReport) -> None:
-        self.wanted = config.run_firewall
         self._node = ObjectKey("", node_name(config))
         self._source = source
-        self._telling = telling
-        self._edges = FirewallEdges(config, load_modules=self.wanted)
-        self._controller = FirewallController(
-            config,
-            self._node.name,
-            source.cache,
-            self._edges,
-            self._edges.tables,
-            self._edges.conntrack,
-            Clocks(time.time, time.monotonic),
-            on_report,
-            self._edges.messages,
-        )
+        self._edges = FirewallEdges(config, load_modules=config.run_firewall)
+        self._controller = firewall_controller(config, self._edges, source.cache, on_report)
         self._matrix = MatrixExplaining(self._node.name, self._controller)
         self.explaining = PolicyExplaining(self._node.name, self._controller, source.cache, self._edges.looking)
-        self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
-        self._runner = Runner(
-            self._controller,
-            period=config.iptables_sync_period,
-            min_interval=0.0,
-            clock=time.monotonic,
-            beat=self._turned,
-        )
-        # Addresses of Services come and go by the thousand; whether the node has any of them makes no difference.
-        self._monitor = Monitor((config.vip_link, VIP_LINK), self._kernel_news, frozenset, lambda _address: True)
-        self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
         self._denied = DeniedTotals()
         self._denied_lock = threading.Lock()
+        super().__init__(
+            config.run_firewall,
+            self._controller,
+            # Addresses of Services come and go by the thousand; whether the node has any of them makes no difference.
+            Monitor((config.vip_link, VIP_LINK), self._kernel_news, frozenset, lambda _address: True),
+            telling.health,
+            period=config.iptables_sync_period,
+        )
 
     # -- from start to end -------------------------------------------------------------------------------------------
 
@@ -76,29 +58,6 @@ class FirewallPart:
         for kind in (POD, NAMESPACE, POLICY):
             self._source.subscribe(kind, self._bell(kind))
         self._source.subscribe("Node", self._ring_node)
-
-    def serve(self, start: Start) -> bool:
-        self._beat = self._telling.health.expect(self.name)
-        self._monitor.open()  # before the first look at the node, so that nothing changes unseen
-        start("links for the firewall", self._monitor.run)
-        start("rule news for the firewall", self._rule_news.run)
-        start(self.name, self._runner.run, first_sync=True)
-        return True
-
-    def _turned(self) -> None:
-        if self._beat:
-            self._beat()
-
-    def compare(self, tables: Collection[str]) -> None:
-        self._runner.ask_compare(tables)
-
-    def stop(self) -> None:
-        self._runner.stop()
-        self._monitor.stop()
-        self._rule_news.stop()
-
-    def close(self) -> None:
-        """It has nothing that outlives its loops."""
 
     # -- bells -------------------------------------------------------------------------------------------------------
 
@@ -127,9 +86,6 @@ class FirewallPart:
         if not status.counts:
             return "the firewall is in the middle of a sync"
         return f"{status.failures} entries of the firewall are refused or unreadable" if status.failures else ""
-
-    def look(self) -> None:
-        """Nothing that its status shows changes in silence."""
 
     def problems(self) -> Iterable[str]:
         return self._edges.problems()

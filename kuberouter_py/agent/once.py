@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -11,16 +10,15 @@ from typing import NamedTuple
 import structlog
 
 from kuberouter_py.agent.carrying import forget
-from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.agent.controllers import firewall_controller, routing_controller, services_controller
+from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.agent.firewall_edges import FirewallEdges
 from kuberouter_py.agent.routing_edges import RoutingEdges
-from kuberouter_py.agent.source import NoCluster, Source, kinds_of, node_name
+from kuberouter_py.agent.source import NoCluster, Source, kinds_of
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.controller import FirewallController
-from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.reconcile import Outcome, Reconciler
 from kuberouter_py.controllers.routing.controller import RoutingController
-from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.model import notation
 from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.observe.log import configure
@@ -37,9 +35,9 @@ def cleanup(config: Config) -> int:
     configure(config.log_format, config.v)
     left_over = 0
     for controller in (  # nobody is told of an address any more before it goes
-        looking_routing(config, RoutingEdges(config, load_modules=False), Cache()),
-        looking_firewall(config, FirewallEdges(config, load_modules=False), Cache()),
-        looking_controller(config, ServicesEdges(config, load_modules=False), Cache()),
+        routing_controller(config, RoutingEdges(config, load_modules=False), Cache()),
+        firewall_controller(config, FirewallEdges(config, load_modules=False), Cache()),
+        services_controller(config, ServicesEdges(config, load_modules=False), Cache(), looking_only=True),
     ):
         outcome = controller.cleanup()
         log_cleanup(controller.name, outcome)
@@ -79,13 +77,13 @@ def plan(config: Config, _socket: str | None) -> Planned:
     with listed(config, kinds) if kinds else nullcontext() as source:
         cache = source.cache if source else Cache()
         planned = (
-            _planned(looking_firewall(config, FirewallEdges(config, load_modules=False), cache))
+            _planned(firewall_controller(config, FirewallEdges(config, load_modules=False), cache))
             if firewall
             else _plan_of_nothing(FirewallEdges(config, load_modules=False)),
             _plan_of_services(config, cache)
             if services
             else _plan_of_nothing(ServicesEdges(config, load_modules=False)),
-            _planned(looking_routing(config, RoutingEdges(config, load_modules=False), cache))
+            _planned(routing_controller(config, RoutingEdges(config, load_modules=False), cache))
             if routing
             else _plan_of_nothing(RoutingEdges(config, load_modules=False)),
         )
@@ -105,7 +103,7 @@ def _plan_of_nothing(edges: FirewallEdges | ServicesEdges | RoutingEdges) -> Pla
 
 
 def _plan_of_services(config: Config, cache: Cache) -> Planned:
-    controller = looking_controller(config, ServicesEdges(config, load_modules=False), cache)
+    controller = services_controller(config, ServicesEdges(config, load_modules=False), cache, looking_only=True)
     plans = controller.plan()
     return Planned(notation.lines(plans), bool(plans), _unread(controller.status({}, ())))
 
@@ -131,47 +129,3 @@ def listed(config: Config, kinds: Sequence[Kind]) -> Iterator[Source]:
         yield source
     finally:
         source.stop()
-
-
-def looking_controller(config: Config, edges: ServicesEdges, cache: Cache) -> ServicesController:
-    """For one question, or one sync, outside the running agent."""
-    return ServicesController(
-        config,
-        node_name(config),
-        cache,
-        Node(edges, looking_only=True),  # a cleanup has no question, a plan writes nothing
-        edges.tables,
-        edges.conntrack,
-        Clocks(time.time, time.monotonic),
-        on_report=lambda _report, _notes: None,
-        messages=edges.messages,
-    )
-
-
-def looking_firewall(config: Config, edges: FirewallEdges, cache: Cache) -> FirewallController:
-    """The same for the firewall."""
-    return FirewallController(
-        config,
-        node_name(config),
-        cache,
-        edges,
-        edges.tables,
-        edges.conntrack,
-        Clocks(time.time, time.monotonic),
-        on_report=lambda _report, _notes: None,
-        messages=edges.messages,
-    )
-
-
-def looking_routing(config: Config, edges: RoutingEdges, cache: Cache) -> RoutingController:
-    """The same for routing."""
-    return RoutingController(
-        config,
-        node_name(config),
-        cache,
-        edges,
-        edges.tables,
-        Clocks(time.time, time.monotonic),
-        on_report=lambda _report, _notes: None,
-        messages=edges.messages,
-    )

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
 from kuberouter_py.agent.bgp_sessions import BgpSessions
-from kuberouter_py.agent.part import OnReport, Start
+from kuberouter_py.agent.controllers import routing_controller
+from kuberouter_py.agent.part import Part, Start
 from kuberouter_py.agent.routing_edges import RoutingEdges
 from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.agent.telling import Telling
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.history import Clocks
+from kuberouter_py.controllers.course import OnReport
 from kuberouter_py.controllers.reconcile import Outcome
-from kuberouter_py.controllers.routing.controller import RoutingController
 from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Rung
-from kuberouter_py.controllers.runner import Runner
 from kuberouter_py.kernel.router_news import LINK_NEWS, RouterNews
-from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
 from kuberouter_py.model.report import ControllerStatus
@@ -30,43 +27,16 @@ from kuberouter_py.ports import Busy
 log = structlog.get_logger(__name__)
 
 
-class RoutingPart:
+class RoutingPart(Part):
     """See part.Part."""
 
     name = "routing"
 
     def __init__(self, config: Config, source: Source, telling: Telling, on_report: OnReport) -> None:
-        self.wanted = config.run_router
         self._source = source
-        self._telling = telling
-        self._edges = RoutingEdges(config, load_modules=self.wanted)
-        self._controller = RoutingController(
-            config,
-            node_name(config),
-            source.cache,
-            self._edges,
-            self._edges.tables,
-            Clocks(time.time, time.monotonic),
-            on_report,
-            self._edges.messages,
-        )
-        self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
-        self._runner = Runner(
-            self._controller,
-            period=config.routes_sync_period,
-            min_interval=0.0,
-            clock=time.monotonic,
-            beat=self._turned,
-        )
-        self._news = RouterNews(
-            (config.vip_link, VIP_LINK),
-            (POD_BRIDGE,),
-            self._kernel_news,
-            self._edges.port_ids,
-            self._edges.tunnels.holds,
-        )
+        self._edges = RoutingEdges(config, load_modules=config.run_router)
+        self._controller = routing_controller(config, self._edges, source.cache, on_report)
         self._bgp_news = self._edges.engine.news(lambda _news: self.sessions.heard(), self._bird)
-        self._rule_news = RuleNews(lambda: self.compare(["iptables"]))
         self.sessions = BgpSessions(
             config,
             node_name(config),
@@ -74,6 +44,19 @@ class RoutingPart:
             self._controller.speaker,
             self._controller.notes,
             telling.tell,
+        )
+        super().__init__(
+            config.run_router,
+            self._controller,
+            RouterNews(
+                (config.vip_link, VIP_LINK),
+                (POD_BRIDGE,),
+                self._kernel_news,
+                self._edges.port_ids,
+                self._edges.tunnels.holds,
+            ),
+            telling.health,
+            period=config.routes_sync_period,
         )
 
     # -- from start to end -------------------------------------------------------------------------------------------
@@ -88,31 +71,14 @@ class RoutingPart:
         self._source.subscribe("ServiceCIDR", lambda _keys: self._runner.ring([THIS_NODE]))
 
     def serve(self, start: Start) -> bool:
-        self._beat = self._telling.health.expect(self.name)
-        self._news.open()  # before the first look at the node, so that nothing changes unseen
-        start("links and routes for routing", self._news.run)
-        start("rule news for routing", self._rule_news.run)
         self._bgp_news.open()
         self.sessions.heard()  # what is up already is no news
         start("BGP sessions", self._bgp_news.run)
-        start(self.name, self._runner.run, first_sync=True)
-        return True
-
-    def _turned(self) -> None:
-        if self._beat:
-            self._beat()
-
-    def compare(self, tables: Collection[str]) -> None:
-        self._runner.ask_compare(tables)
+        return super().serve(start)
 
     def stop(self) -> None:
-        self._runner.stop()
-        self._news.stop()
-        self._rule_news.stop()
+        super().stop()
         self._bgp_news.stop()
-
-    def close(self) -> None:
-        """It has nothing that outlives its loops."""
 
     # -- bells -------------------------------------------------------------------------------------------------------
 
@@ -137,9 +103,6 @@ class RoutingPart:
 
     def status(self) -> ControllerStatus:
         return self._controller.status({**self._edges.facts(), **self.sessions.facts()})
-
-    def look(self) -> None:
-        """Nothing that its status shows changes in silence."""
 
     def problems(self) -> Iterable[str]:
         return self.sessions.problems() if self.wanted else ()

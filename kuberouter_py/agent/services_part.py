@@ -11,23 +11,20 @@ import structlog
 
 from kuberouter_py.agent.beside import Beside
 from kuberouter_py.agent.carrying import Carrying, remember
+from kuberouter_py.agent.controllers import services_controller
 from kuberouter_py.agent.counting import service_counters
-from kuberouter_py.agent.edges import Node, ServicesEdges
+from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.agent.explaining import Explaining
 from kuberouter_py.agent.explaining_policies import PolicyExplaining
-from kuberouter_py.agent.once import looking_controller
 from kuberouter_py.agent.others import Found, Others
-from kuberouter_py.agent.part import OnReport, Start
+from kuberouter_py.agent.part import Part, Start
 from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.agent.telling import Telling
-from kuberouter_py.controllers.history import Clocks
+from kuberouter_py.controllers.course import OnReport
 from kuberouter_py.controllers.reconcile import Outcome
-from kuberouter_py.controllers.runner import Runner
-from kuberouter_py.controllers.services.controller import ServicesController
 from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.controllers.takeover.differences import Compared
 from kuberouter_py.kernel.monitor import DIVERSION_NEWS, PORT_NEWS, VIP_LINK_NEWS, Monitor
-from kuberouter_py.kernel.rule_news import RuleNews
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.observe.http import Question
@@ -45,7 +42,7 @@ NEWS_OF = {
 }
 
 
-class ServicesPart:
+class ServicesPart(Part):
     """See part.Part. ended: set when the agent is told to stop. unenforced: see Beside. policies: what the firewall's
     part has to say to `explain`.
     """
@@ -65,7 +62,6 @@ class ServicesPart:
     ) -> None:
         self._carrying = carrying
         self._config = config = carrying.config
-        self.wanted = config.run_service_proxy
         self._node = node_name(config)
         self._others = others
         self._source = source
@@ -79,18 +75,8 @@ class ServicesPart:
         )
         self._programming = Programming(time.time())
         self._elsewhere: dict[ObjectKey, tuple[bytes, ...]] = {}  # other nodes'; the Node watcher's thread only
-        self._edges = ServicesEdges(config, load_modules=self.wanted, proxy_healthy=telling.proxy.healthy)
-        self._controller = ServicesController(
-            config,
-            self._node,
-            source.cache,
-            Node(self._edges),
-            self._edges.tables,
-            self._edges.conntrack,
-            Clocks(time.time, time.monotonic),
-            self._reported,
-            self._edges.messages,
-        )
+        self._edges = ServicesEdges(config, load_modules=config.run_service_proxy, proxy_healthy=telling.proxy.healthy)
+        self._controller = services_controller(config, self._edges, source.cache, self._reported)
         self._explaining = Explaining(config, self._controller, policies, source, self._edges.looking)
         self._beside = Beside(
             config,
@@ -103,18 +89,15 @@ class ServicesPart:
             lambda: self._kernel_news(frozenset({VIP_LINK_NEWS})),
             unenforced,
         )
-        self._beat: Callable[[], None] | None = None  # nobody waits for the loop's turns before it is to turn
-        self._runner = Runner(
+        edges = self._edges
+        super().__init__(
+            config.run_service_proxy,
             self._controller,
+            Monitor(edges.vip_links, self._kernel_news, edges.port_ids, edges.addresses.holds),
+            telling.health,
             period=config.ipvs_sync_period,
             min_interval=config.ipvs_min_sync_period,
-            clock=time.monotonic,
-            beat=self._turned,
         )
-        self._monitor = Monitor(
-            self._edges.vip_links, self._kernel_news, self._edges.port_ids, self._edges.addresses.holds
-        )
-        self._rule_news = RuleNews(lambda: self._runner.ask_compare(["iptables"]))
 
     # -- from start to end -------------------------------------------------------------------------------------------
 
@@ -132,33 +115,21 @@ class ServicesPart:
         """First it waits until no other proxy is alive; after that its ports and configuration can be had, and the
         agent begins anew.
         """
-        self._beat = self._telling.health.expect(self.name)
-        if not self._beside.wait(self._ended, self._turned):
+        beat = self._health.expect(self.name)
+        if not self._beside.wait(self._ended, beat):
             return True
         if self._beside.waited:
             return False
         if self._beside.translating:
             self._controller.stand_aside_first()
         self._carry()
-        self._monitor.open()  # before the first look at the node, so that nothing changes unseen
-        start("kernel news", self._monitor.run)
-        start("rule news", self._rule_news.run)
-        start(self.name, self._runner.run, first_sync=True)
+        self._start_loops(start, beat)
         start("other proxies", self._beside.run)
         return True
 
-    def _turned(self) -> None:
-        if self._beat:
-            self._beat()
-
-    def compare(self, tables: Collection[str]) -> None:
-        self._runner.ask_compare(tables)
-
     def stop(self) -> None:
-        self._runner.stop()
+        super().stop()
         self._beside.stop()
-        self._monitor.stop()
-        self._rule_news.stop()
 
     def close(self) -> None:
         self._edges.health_checks.stop()
@@ -210,7 +181,7 @@ class ServicesPart:
 
     def _kernel_news(self, what: frozenset[str]) -> None:
         if tables := {table for news in what for table in NEWS_OF.get(news, ())}:
-            self._runner.ask_compare(tables)
+            self.compare(tables)
         self._runner.ring([NODE])
 
     def _reported(self, report: SyncReport, notes: Sequence[Note]) -> None:
@@ -257,7 +228,7 @@ class ServicesPart:
     def _compare_with(self, found: Found) -> Compared:
         controller = self._controller
         if not controller.begun:
-            controller = looking_controller(self._config, self._edges, self._source.cache)
+            controller = services_controller(self._config, self._edges, self._source.cache, looking_only=True)
             controller.plan()
         goes_on = self._config.run_firewall
         return self._others.compare(found, controller, self._source.cache, policies_go_on=goes_on)

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from kuberouter_py.agent.carrying import Carrying, carry_over, remember
+from kuberouter_py.agent.controllers import firewall_controller, services_controller
 from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.agent.firewall_edges import FirewallEdges
-from kuberouter_py.agent.once import listed, looking_controller, looking_firewall
+from kuberouter_py.agent.once import listed
 from kuberouter_py.agent.others import Found, Others
 from kuberouter_py.agent.source import KINDS_OF_SERVICES, Source, kinds_of, node_name
 from kuberouter_py.config import Config
@@ -51,7 +52,7 @@ def take_over(config: Config, *, agent_runs: bool, tell: Tell) -> int:
     kinds = kinds_of(carrying.config) if enforces else KINDS_OF_SERVICES
     with listed(carrying.config, kinds) as source:
         edges = ServicesEdges(carrying.config)
-        controller = looking_controller(carrying.config, edges, source.cache)
+        controller = services_controller(carrying.config, edges, source.cache, looking_only=True)
         plans = controller.plan()
         compared = others.compare(found, controller, source.cache, policies_go_on=enforces)
         _tell_compared(compared, tell)
@@ -87,7 +88,7 @@ def _with_agent(config: Config, found: Found) -> Carrying:
 
 def _firewall_plans(config: Config, source: Source) -> bool:
     """Whether anything of the firewall is not in place."""
-    return bool(looking_firewall(config, FirewallEdges(config, load_modules=False), source.cache).plan())
+    return bool(firewall_controller(config, FirewallEdges(config, load_modules=False), source.cache).plan())
 
 
 def _put_in_place(controller: ServicesController, found: Found) -> None:

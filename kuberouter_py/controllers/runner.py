@@ -43,7 +43,7 @@ class Controller(Protocol):
 
 
 class Runner:
-    """clock: monotonic seconds. beat: called on every turn of the loop (liveness: the loop turns)."""
+    """clock: monotonic seconds."""
 
     def __init__(
         self,
@@ -52,13 +52,11 @@ class Runner:
         period: float,
         min_interval: float,
         clock: Callable[[], float],
-        beat: Callable[[], None],
     ) -> None:
         self._controller = controller
         self._period = period
         self._min_interval = min_interval
         self._clock = clock
-        self._beat = beat
         self._condition = threading.Condition()
         self._keys: set[Hashable] = set()
         self._compare_asked: set[str] = set()
@@ -86,8 +84,11 @@ class Runner:
         with self._condition:
             return self._stopping
 
-    def run(self) -> None:
-        """Until stop(). The first sync is the caller's promise that every cache is synced."""
+    def run(self, beat: Callable[[], None]) -> None:
+        """Until stop(). The first sync is the caller's promise that every cache is synced.
+
+        beat: called on every turn of the loop (liveness: the loop turns).
+        """
         controller, clock = self._controller, self._clock
         with self._condition:
             self._keys.clear()  # the first sync looks at everything; what is rung from now on comes after it
@@ -96,7 +97,7 @@ class Runner:
         next_compare = last + self._period
         idle = False
         while True:
-            self._beat()
+            beat()
             keys, compare = self._wait(next_compare, idle, last)
             if self._stopped():
                 return

@@ -168,7 +168,7 @@ class Bench:
             lambda report, _notes: self.reports.put(report),
             self.edges.messages,
         )
-        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic, beat=lambda: None)
+        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic)
 
     def put(self, one: Mapping[str, Any]) -> None:
         self.put_raw(one["kind"], json.dumps(one).encode())
@@ -203,7 +203,7 @@ def measure(services: int) -> dict[str, Any]:
     subprocess.run(["sh", "-ec", LINK], check=True)
     bench = Bench(services)
     before = memory()
-    thread = threading.Thread(target=bench.runner.run, daemon=True)
+    thread = threading.Thread(target=bench.runner.run, args=(lambda: None,), daemon=True)
     began = time.monotonic()
     thread.start()
     first = bench.next_report()

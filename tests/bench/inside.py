@@ -75,7 +75,7 @@ class Bench:
             lambda report, _notes: self.reports.put(report),
             self.edges.messages,
         )
-        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic, beat=lambda: None)
+        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic)
 
     def put(self, one: dict[str, Any]) -> set[Any]:
         return self.put_raw(one["kind"], json.dumps(one).encode())
@@ -111,7 +111,7 @@ def cpu_seconds() -> float:
 def measure(services: int, endpoints: int, binding: str) -> dict[str, Any]:
     gc.disable()  # as the agent does it until its first sync is done
     bench = Bench(services, endpoints, binding)
-    thread = threading.Thread(target=bench.runner.run, daemon=True)
+    thread = threading.Thread(target=bench.runner.run, args=(lambda: None,), daemon=True)
 
     def first_sync() -> None:
         thread.start()

@@ -125,7 +125,7 @@ class Bench:
             lambda report, _notes: self.reports.put(report),
             self.edges.messages,
         )
-        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic, beat=lambda: None)
+        self.runner = Runner(self.controller, period=1e9, min_interval=0.0, clock=time.monotonic)
 
     def put(self, one: dict[str, Any]) -> set[Rung]:
         return self.put_raw(one["kind"], json.dumps(one).encode())
@@ -161,7 +161,7 @@ def _rung(kind: str, keys: Iterable[ObjectKey]) -> set[Rung]:
 def measure(point: Point) -> dict[str, Any]:
     gc.disable()  # as the agent does it until its first sync is done
     bench = Bench(point)
-    thread = threading.Thread(target=bench.runner.run, daemon=True)
+    thread = threading.Thread(target=bench.runner.run, args=(lambda: None,), daemon=True)
 
     def first_sync() -> None:
         thread.start()

@@ -23,7 +23,7 @@ class Stage:
         self.due_at: float | None = None  # when background() wants to be called
         self.cost = 0.0  # seconds that every call takes
         self.name = "stage"
-        self.runner = Runner(self, period=period, min_interval=min_interval, clock=lambda: self.now, beat=self._beat)
+        self.runner = Runner(self, period=period, min_interval=min_interval, clock=lambda: self.now)
         self.runner._condition = _Condition(self)  # type: ignore[assignment]
 
     def at(self, time: float, act: Callable[[], None]) -> None:
@@ -40,7 +40,7 @@ class Stage:
 
     def run(self, until: float) -> list[tuple[float, str, Any]]:
         self.at(until, self.runner.stop)
-        self.runner.run()
+        self.runner.run(self._beat)
         return self.calls
 
     def advance(self, seconds: float) -> bool:
@@ -263,7 +263,7 @@ def test_rings_and_stop_from_other_threads_wake_the_loop() -> None:
 
     stage = Real()
     stage.runner._condition = threading.Condition()
-    thread = threading.Thread(target=stage.runner.run, daemon=True)
+    thread = threading.Thread(target=stage.runner.run, args=(stage._beat,), daemon=True)
     thread.start()
     stage.runner.ring(["a"])
     assert synced.wait(5)
