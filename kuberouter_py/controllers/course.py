@@ -1,6 +1,7 @@
 """What a controller's syncs have in common: the reconciler and who may ask it when, comparing piece by piece, reports.
 
-Deciding is its user's. All calls come from the runner's thread, but for those that say otherwise.
+Deciding is its user's, and so is what to write, in which order. All calls come from the runner's thread, but for those
+that say otherwise.
 """
 
 from __future__ import annotations
@@ -16,14 +17,18 @@ from kuberouter_py.controllers.reconcile import Dirty, Outcome, Reconciler, firs
 from kuberouter_py.model.report import Note, SyncReport
 from kuberouter_py.ports import Busy, Refused, Table
 
-PATIENCE = 2.0  # seconds that a question may wait for a sync
+PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
+THE_NODE = "node"  # what it is that could not be looked at
 
 OnReport = Callable[[SyncReport, Sequence[Note]], None]
 
 
 class Course:
     """name: the controller's. on_report: called after every sync, with the notes that are new. messages: what the edges
-    have sent so far. unread: what else could not be looked at, by what it is, with the reason; its user keeps it.
+    have sent so far. judge: called before every report with what was written; takes out what was refused and is no
+    failure, and returns the notes that are new. leaning: see Reconciler.
+
+    unread: what else could not be looked at, by what it is, with the reason; its user keeps it.
     """
 
     def __init__(
@@ -33,9 +38,11 @@ class Course:
         clocks: Clocks,
         on_report: OnReport,
         messages: Callable[[], int],
+        judge: Callable[[Outcome], Sequence[Note]],
+        leaning: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self.name = name
-        self.reconciler = Reconciler(tables)
+        self.reconciler = Reconciler(tables, leaning)
         self.history = History()
         self.comparison = Comparison([table.name for table in tables], self.reconciler.is_reading)
         self.lock = threading.Lock()  # held while state changes: others ask from other threads
@@ -45,6 +52,7 @@ class Course:
         self._on_report = on_report
         self._messages = messages
         self._messages_before = 0
+        self._judge = judge
 
     def now(self) -> float:
         """Monotonic seconds."""
@@ -53,17 +61,17 @@ class Course:
     def nothing_dirty(self) -> Dirty:
         return {name: set() for name in self._names}
 
-    def write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
-        outcome = self.reconciler.write(dirty)
-        outcome.unread.update(self.unread)
-        return outcome
-
-    def compare_part(self, name: str) -> bool:
-        """One piece of a table. Only what had to be written or could not be read is reported, and the end of it all."""
+    def compare_part(self, write: Callable[[Dirty, bool], Outcome]) -> bool | None:
+        """One piece of a table; None: there is none to compare. Only what had to be written or could not be read is
+        reported, and the end of it all. write: called with the keys that are not as wanted, and whether the piece was
+        the table's last.
+        """
+        if (name := self.comparison.table()) is None:
+            return None
         started = self.now()
         with self.lock:
             dirty, last = self.reconciler.read_part(name)
-            outcome = self.write(dirty)
+            outcome = write(dirty, last)
         if self.comparison.took(self.now() - started, last=last):
             news = outcome.tables or name in outcome.unread
             return self.report(started, 0, outcome, full=False) if news else True
@@ -71,9 +79,10 @@ class Course:
         return self.report(self.now() - seconds, 0, outcome, full=whole)
 
     def report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note] = (), *, full: bool) -> bool:
-        """Whether nothing failed."""
+        """Whether nothing failed. news: notes that are new besides those that `judge` tells of."""
         duration = self.now() - started
         messages = self._messages()
+        news = [*news, *self._judge(outcome)]
         report = SyncReport(
             controller=self.name,
             started=self._clocks.wall() - duration,

@@ -6,13 +6,12 @@ otherwise come from the runner's thread.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.comparison import Comparison
+from kuberouter_py.controllers.course import THE_NODE, Course, OnReport
 from kuberouter_py.controllers.firewall import chains as fixed
 from kuberouter_py.controllers.firewall.cutting import CUT_SETS, Cuts, cluster_of, concern, cut_member, forbidden
 from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
@@ -22,18 +21,17 @@ from kuberouter_py.controllers.firewall.sets import holds_peers
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.status import status_of
 from kuberouter_py.controllers.firewall.view import View, node_view
-from kuberouter_py.controllers.history import Clocks, History, busy_status
-from kuberouter_py.controllers.reconcile import Outcome, Reconciler, first_failure, merged
+from kuberouter_py.controllers.history import Clocks, busy_status
+from kuberouter_py.controllers.reconcile import Outcome, merged
 from kuberouter_py.model.kernel import Flow, SetMember
 from kuberouter_py.model.names import firewall_set
-from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
+from kuberouter_py.model.report import ControllerStatus, Note
 from kuberouter_py.ports import (
     Busy,
     EdgeError,
     FirewallFacts,
     Plan,
     PoliciesOfCluster,
-    Refused,
     Table,
     TrackedFlows,
     Unavailable,
@@ -42,12 +40,11 @@ from kuberouter_py.ports import (
 T = TypeVar("T")
 
 FLOWS = "flows"
-PATIENCE = 2.0  # seconds that a question may wait for a sync
 ISOLATION = {firewall_set(role, family) for role in (*fixed.ISOLATED, *fixed.CLOSED) for family in (4, 6)}
 
 
 class FirewallController:
-    """on_report: called after every sync, with the notes that are new. messages: what the edges have sent so far."""
+    """on_report, messages: see Course."""
 
     name = "firewall"
 
@@ -60,38 +57,29 @@ class FirewallController:
         tables: Sequence[Table[Any, Any]],
         flows: TrackedFlows,
         clocks: Clocks,
-        on_report: Callable[[SyncReport, Sequence[Note]], None],
+        on_report: OnReport,
         messages: Callable[[], int],
     ) -> None:
         self._config = config
         self._node_name = node_name
         self._cluster = cluster
         self._node_facts = node_facts
-        self._reconciler = Reconciler(tables)
-        self._table_names = [table.name for table in tables]
         self._flows = flows
-        self._clocks = clocks
-        self._on_report = on_report
-        self._messages = messages
-        self._messages_before = 0
+        self._course = Course(self.name, tables, clocks, on_report, messages, self._judge)
+        self._reconciler = self._course.reconciler
         self._decisions = Decisions(config, node_name, cluster, self._reconciler)
-        self._comparison = Comparison(self._table_names, self._reconciler.is_reading)
-        self._unseen = ""  # why the node could not be looked at
         self._cuts = Cuts()
         self._unlooked: set[bytes] = set()  # whose flows are still to be looked at, after a failure
-        self._uncut = ""  # why flows could not be looked at, or not be deleted
         self._begun = False
-        self._history = History()
-        self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
 
     # -- called by the runner --------------------------------------------------------------------------------------
 
     def first_sync(self) -> bool:
-        started = self._clocks.monotonic()
-        with self._lock:
+        started = self._course.now()
+        with self._course.lock:
             found = self._reconciler.read()
             if not self._look():
-                return self._report(started, 0, Outcome(unread={"node": self._unseen}), full=False)
+                return self._course.report(started, 0, Outcome(unread=self._unseen()), full=False)
             self._begun = True
             decisions = self._decisions
             decisions.membership.found(self._reconciler.held(MEMBERS))
@@ -100,39 +88,36 @@ class FirewallController:
             outcome = self._stages(found)
             decisions.membership.forget_found()
             outcome = merged(outcome, self._remove_left_over(found))
-        return self._report(started, len(decisions.world.pods), outcome, full=True)
+        return self._course.report(started, len(decisions.world.pods), outcome, full=True)
 
     def sync(self, keys: Collection[Hashable]) -> bool:
         if not self._begun:  # the first sync looks at every key
             return False
-        started = self._clocks.monotonic()
+        started = self._course.now()
         rung = [key for key in keys if isinstance(key, Rung)]
-        with self._lock:
+        with self._course.lock:
             if any(key.kind == NODE for key in rung):
                 self._look()
             self._decisions.take(rung)
             outcome = self._stages()
-            if self._unseen:
-                outcome.unread["node"] = self._unseen
-        return self._report(started, len(rung), outcome, full=False)
+            outcome.unread.update(self._unseen())
+        return self._course.report(started, len(rung), outcome, full=False)
 
     def begin_compare(self, tables: Collection[str]) -> None:
         """Tables that are named have just been changed by somebody: they come before those whose turn it is anyway."""
-        self._comparison.ask(tables)
+        self._course.comparison.ask(tables)
 
     def background(self) -> bool | None:
         if not self._begun:
             return None
         if self._decisions.has_to_tidy():
             return self._tidy()
-        now = self._clocks.monotonic()
+        now = self._course.now()
         if self._config.netpol_cut_established and self._decisions.has_suspects():
             return self._look_at_flows(now)
         if (due := self._cuts.due()) is not None and due <= now:
             return self._end_cuts(now)
-        if table := self._comparison.table():
-            return self._compare_part(table)
-        return None
+        return self._course.compare_part(self._put_right)
 
     def due(self) -> float | None:
         return self._cuts.due()
@@ -141,8 +126,8 @@ class FirewallController:
         """What was refused, and then whoever waits for it."""
         if not self._begun:
             return self.first_sync()
-        started = self._clocks.monotonic()
-        with self._lock:
+        started = self._course.now()
+        with self._course.lock:
             self._look()
             dirty = self._reconciler.read(self._reconciler.suspect_tables())
             dirty = self._but_left_behind(dirty)
@@ -151,28 +136,25 @@ class FirewallController:
             outcome = merged(outcome, self._stages())
             self._decisions.suspect(self._unlooked)
             self._decisions.tidy_again()
-            if self._unseen:
-                outcome.unread["node"] = self._unseen
-        return self._report(started, 0, outcome, full=False)
+            outcome.unread.update(self._unseen())
+        return self._course.report(started, 0, outcome, full=False)
 
     # -- called from any thread ------------------------------------------------------------------------------------
 
     def status(self, more_facts: Mapping[str, str]) -> ControllerStatus:
         """more_facts: what the caller knows of the edges (iptables flavour)."""
-        if not self._lock.acquire(timeout=PATIENCE):
-            return busy_status(self.name, self._history, more_facts)
+        course = self._course
         try:
-            return status_of(self.name, self._history, self._decisions, self._standing(), more_facts)
-        finally:
-            self._lock.release()
+            with course.asked():
+                return status_of(self.name, course.history, self._decisions, course.standing(), more_facts)
+        except Busy:
+            return busy_status(self.name, course.history, more_facts)
 
     def inquire(self, ask: Callable[[KnownPolicies], T]) -> T:
         """Let `ask` look at what is known and decided, between two syncs. Raises Busy, Unavailable."""
         if not self._config.run_firewall:
             raise Unavailable("--run-firewall=false: this agent enforces no NetworkPolicy, and hears of none")
-        if not self._lock.acquire(timeout=PATIENCE):
-            raise Busy("the agent is in the middle of a sync that takes long; ask again")
-        try:
+        with self._course.asked():
             if not self._begun:
                 raise Busy(
                     "the firewall has not done its first sync yet (`kuberouter-py status` says what it waits for)"
@@ -182,12 +164,10 @@ class FirewallController:
                     node=self._node_name,
                     cluster=self._cluster,
                     wanted=self._reconciler.wanted,
-                    refused=self._standing(),
+                    refused=self._course.standing(),
                     notes=tuple(self._decisions.notes),
                 )
             )
-        finally:
-            self._lock.release()
 
     @property
     def begun(self) -> bool:
@@ -217,7 +197,7 @@ class FirewallController:
     def _stages(self, found: Mapping[str, Collection[Any]] | None = None) -> Outcome:
         """See decisions.py. found: what a first sync has read; nothing of that goes before the new is complete."""
         decisions = self._decisions
-        dirty = self._nothing_dirty()
+        dirty = self._course.nothing_dirty()
         decisions.grow(dirty)
         if found is not None:
             dirty = {name: {*dirty[name], *found[name]} & self._reconciler.wanted(name).keys() for name in dirty}
@@ -226,16 +206,16 @@ class FirewallController:
         if lacking := self._lacks_comparing(outcome):
             decisions.look(replace(decisions.view, compares_addresses=False))
         if lacking or decisions.leads_astray():
-            dirty = self._nothing_dirty()
+            dirty = self._course.nothing_dirty()
             decisions.lead(dirty)
             outcome = merged(outcome, self._write(dirty))
-        dirty = self._nothing_dirty()
+        dirty = self._course.nothing_dirty()
         pods = decisions.enter(dirty)
         if found is not None:
             dirty[MEMBERS] &= self._reconciler.wanted(MEMBERS).keys()
         outcome = merged(outcome, self._write(dirty))
         for stage in (decisions.isolate, decisions.replace, decisions.move, decisions.release, decisions.leave):
-            dirty = self._nothing_dirty()
+            dirty = self._course.nothing_dirty()
             stage(pods, dirty)
             if found is not None and stage == decisions.release:
                 # A pod that went is nobody's peer any more before it is isolated no more.
@@ -265,34 +245,35 @@ class FirewallController:
         return merged(outcome, self._write(self._decisions.sets_left_behind()))
 
     def _tidy(self) -> bool:
-        started = self._clocks.monotonic()
-        with self._lock:
-            dirty = self._nothing_dirty()
+        started = self._course.now()
+        with self._course.lock:
+            dirty = self._course.nothing_dirty()
             self._decisions.tidy(dirty)
             outcome = self._write(dirty)
             outcome = merged(outcome, self._remove_left_behind())
-        return self._report(started, 0, outcome, full=False) if outcome.tables or outcome.failures else True
+        return self._course.report(started, 0, outcome, full=False) if outcome.tables or outcome.failures else True
 
     # -- flows that were allowed once ------------------------------------------------------------------------------
 
     def _look_at_flows(self, started: float) -> bool:
         """Forget those that are forbidden now, when none of their packets can bring them back."""
         outcome = Outcome()
-        with self._lock:
+        with self._course.lock:
             suspects = self._decisions.suspects() | self._unlooked
-            self._uncut, self._unlooked = "", set()
+            self._unlooked = set()
+            self._course.unread.pop(FLOWS, None)
             try:
                 for family in self._decisions.view.families:
-                    dirty = self._nothing_dirty()
+                    dirty = self._course.nothing_dirty()
                     forbidden = self._forbidden(concern(self._flows.flows(family), suspects))
                     self._cut(map(cut_member, forbidden), dirty)
                     outcome = merged(outcome, self._write(dirty))
                     self._flows.forget(forbidden)
             except EdgeError as error:
-                self._uncut = outcome.unread[FLOWS] = str(error)
+                self._course.unread[FLOWS] = outcome.unread[FLOWS] = str(error)
                 self._unlooked |= suspects
         news = outcome.tables or outcome.failures
-        return self._report(started, 0, outcome, full=False) if news else True
+        return self._course.report(started, 0, outcome, full=False) if news else True
 
     def _forbidden(self, flows: Iterable[Flow]) -> list[Flow]:
         concerned = [*flows]
@@ -302,15 +283,15 @@ class FirewallController:
 
     def _cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
         cut = [member for member in members if member.set in CUT_SETS]
-        self._cuts.add(cut, self._clocks.monotonic())
+        self._cuts.add(cut, self._course.now())
         self._decisions.cut(cut, dirty)
 
     def _end_cuts(self, now: float) -> bool:
-        with self._lock:
-            dirty = self._nothing_dirty()
+        with self._course.lock:
+            dirty = self._course.nothing_dirty()
             self._decisions.end_cut(self._cuts.over(now), dirty)
             outcome = self._write(dirty)
-        return self._report(now, 0, outcome, full=False)
+        return self._course.report(now, 0, outcome, full=False)
 
     def _but_left_behind(self, dirty: Mapping[str, Collection[Any]]) -> Dirty:
         """Unwanted chains and sets go when nothing speaks of them, see above."""
@@ -324,9 +305,6 @@ class FirewallController:
     def _write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
         return self._reconciler.write(dirty) if any(dirty.values()) else Outcome()
 
-    def _nothing_dirty(self) -> Dirty:
-        return {name: set() for name in self._table_names}
-
     # -- this node -------------------------------------------------------------------------------------------------
 
     def _look(self) -> bool:
@@ -334,10 +312,14 @@ class FirewallController:
         try:
             self._decisions.look(self._seen())
         except EdgeError as error:
-            self._unseen = str(error)
+            self._course.unread[THE_NODE] = str(error)
             return False
-        self._unseen = ""
+        self._course.unread.pop(THE_NODE, None)
         return True
+
+    def _unseen(self) -> dict[str, str]:
+        """Of what could not be read, the node itself: with the reason."""
+        return {what: reason for what, reason in self._course.unread.items() if what == THE_NODE}
 
     def _seen(self) -> View:
         node = self._cluster.node(self._node_name)
@@ -345,44 +327,14 @@ class FirewallController:
 
     # -- comparing and reporting -----------------------------------------------------------------------------------
 
-    def _compare_part(self, name: str) -> bool:
-        """One piece of a table. Only what had to be written or could not be read is reported, and the end of it all."""
-        started = self._clocks.monotonic()
-        with self._lock:
-            dirty, last = self._reconciler.read_part(name)
-            outcome = self._write(self._but_left_behind({**self._nothing_dirty(), **dirty}))
-            if last:
-                outcome = merged(outcome, self._remove_left_behind())
-        if self._comparison.took(self._clocks.monotonic() - started, last=last):
-            news = outcome.tables or name in outcome.unread
-            return self._report(started, 0, outcome, full=False) if news else True
-        seconds, whole = self._comparison.ended()
-        return self._report(self._clocks.monotonic() - seconds, 0, outcome, full=whole)
+    def _put_right(self, dirty: Dirty, last: bool) -> Outcome:
+        """What comparing has found. last: in this table there is no more to find."""
+        outcome = self._write(self._but_left_behind({**self._course.nothing_dirty(), **dirty}))
+        return merged(outcome, self._remove_left_behind()) if last else outcome
 
-    def _report(self, started: float, keys: int, outcome: Outcome, *, full: bool) -> bool:
-        duration = self._clocks.monotonic() - started
-        messages = self._messages()
-        standing = self._reconciler.standing()  # what a later stage has mended was no failure
+    def _judge(self, outcome: Outcome) -> Sequence[Note]:
+        """What a later stage has mended was no failure."""
+        standing = self._reconciler.standing()
         self._decisions.note_bridges({key: why for (table, key), why in standing.items() if table == SYSCTLS and key})
         outcome.refused = {where: refused for where, refused in outcome.refused.items() if where in standing}
-        report = SyncReport(
-            controller=self.name,
-            started=self._clocks.wall() - duration,
-            duration=duration,
-            full=full,
-            keys=keys,
-            tables=outcome.tables,
-            messages=messages - self._messages_before,
-            failures=outcome.failures,
-        )
-        self._messages_before = messages
-        self._history.add(report, first_failure(outcome))
-        self._on_report(report, self._decisions.notes.news())
-        return outcome.failures == 0
-
-    def _standing(self) -> dict[tuple[str, Any], Refused]:
-        standing = self._reconciler.standing()
-        for what, reason in (("node", self._unseen), (FLOWS, self._uncut)):
-            if reason:
-                standing[what, None] = Refused(reason)
-        return standing
+        return self._decisions.notes.news()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.course import Course, OnReport
+from kuberouter_py.controllers.course import THE_NODE, Course, OnReport
 from kuberouter_py.controllers.history import Clocks, busy_status
 from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.routing.announcements import Told
@@ -21,8 +21,6 @@ from kuberouter_py.model.bgp import Speaker
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import ControllerStatus, Note
 from kuberouter_py.ports import Busy, EdgeError, Plan, RoutingFacts, RoutingOfCluster, Table
-
-THE_NODE = "node"  # what it is that could not be looked at
 
 
 class RoutingController:
@@ -43,7 +41,7 @@ class RoutingController:
     ) -> None:
         self._own = ObjectKey("", node_name)
         self._cluster = cluster
-        self._course = Course(self.name, tables, clocks, on_report, messages)
+        self._course = Course(self.name, tables, clocks, on_report, messages, self._news)
         self._decisions = Decisions(config, node_name, cluster, self._course.reconciler, node_facts)
         self._begun = False
 
@@ -59,8 +57,8 @@ class RoutingController:
                 return course.report(started, 0, Outcome(unread=dict(course.unread)), full=False)
             self._begun = True
             self._decisions.all(dirty)
-            outcome = course.write(dirty)
-        return course.report(started, len(self._cluster.nodes()), outcome, self._decisions.notes.news(), full=True)
+            outcome = self._write(dirty)
+        return course.report(started, len(self._cluster.nodes()), outcome, full=True)
 
     def sync(self, keys: Collection[Hashable]) -> bool:
         if not self._begun:  # what was missing may have come
@@ -73,16 +71,15 @@ class RoutingController:
             moved = self._look() if here else False
             dirty = course.nothing_dirty()
             self._decisions.of(rung, moved, dirty)
-            outcome = course.write(dirty)
-        return course.report(started, len(rung), outcome, self._decisions.notes.news(), full=False)
+            outcome = self._write(dirty)
+        return course.report(started, len(rung), outcome, full=False)
 
     def begin_compare(self, tables: Collection[str]) -> None:
         """Tables that are named have just been changed by somebody: they come before those whose turn it is anyway."""
         self._course.comparison.ask(tables)
 
     def background(self) -> bool | None:
-        table = self._course.comparison.table() if self._begun else None
-        return self._course.compare_part(table) if table else None
+        return self._course.compare_part(lambda dirty, _last: self._write(dirty)) if self._begun else None
 
     def due(self) -> float | None:
         return None
@@ -97,8 +94,8 @@ class RoutingController:
             moved = self._look()
             dirty = course.reconciler.read(course.reconciler.suspect_tables())
             self._decisions.of((), moved, dirty)
-            outcome = course.write(dirty)
-        return course.report(started, 0, outcome, self._decisions.notes.news(), full=False)
+            outcome = self._write(dirty)
+        return course.report(started, 0, outcome, full=False)
 
     def _look(self) -> bool:
         """Whether the node is another one than it was. One that cannot be looked at is taken as it was."""
@@ -111,6 +108,14 @@ class RoutingController:
         if not self._decisions.view.known:
             self._course.unread[THE_NODE] = f"there is no Node {self._own.name} yet"
         return moved
+
+    def _write(self, dirty: Mapping[str, Collection[Any]]) -> Outcome:
+        outcome = self._course.reconciler.write(dirty)
+        outcome.unread.update(self._course.unread)
+        return outcome
+
+    def _news(self, _outcome: Outcome) -> Sequence[Note]:
+        return self._decisions.notes.news()
 
     # -- called from any thread ------------------------------------------------------------------------------------
 

@@ -6,39 +6,38 @@ calls but those that say otherwise come from the runner's thread.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.comparison import Comparison
-from kuberouter_py.controllers.history import Clocks, History, busy_status
-from kuberouter_py.controllers.reconcile import Outcome, Reconciler, merged
+from kuberouter_py.controllers.course import THE_NODE, Course, OnReport
+from kuberouter_py.controllers.history import Clocks, busy_status
+from kuberouter_py.controllers.reconcile import Outcome, merged
+from kuberouter_py.controllers.services.concern import Concern
 from kuberouter_py.controllers.services.decisions import Decisions
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.flows import stale
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
 from kuberouter_py.controllers.services.nodestate import CHAINS, LINKS, SYSCTLS
-from kuberouter_py.controllers.services.refusals import Refusals, failures, first_failure
+from kuberouter_py.controllers.services.refusals import Refusals, is_failure
 from kuberouter_py.controllers.services.sight import NODE, Sight
 from kuberouter_py.controllers.services.status import facts, status_of, table_counts
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServerKey, family_of
 from kuberouter_py.model.names import services_set
 from kuberouter_py.model.notation import key_text
-from kuberouter_py.model.report import ControllerStatus, Note, SyncReport, TableCounts
-from kuberouter_py.ports import Busy, EdgeError, Flows, NodeFacts, Plan, Refused, ServicesOfCluster, Table, Unavailable
+from kuberouter_py.model.report import ControllerStatus, Note, TableCounts
+from kuberouter_py.ports import Busy, EdgeError, Flows, NodeFacts, Plan, ServicesOfCluster, Table, Unavailable
 
 T = TypeVar("T")
 UDP_FLOWS = "UDP flows"
-PATIENCE = 2.0  # seconds that a question may wait for a sync: the first one of a big cluster takes longer
 A_LOOK = 50  # servers whose counters are read at a time: some 10 ms
 SLICE = 200  # keys decided at a time in the background: about 20 ms, so that a rung key need not wait longer
 
 
 class ServicesController:
-    """on_report: called after every sync, with the notes that are new. messages: what the edges have sent so far."""
+    """on_report, messages: see Course."""
 
     name = "services"
 
@@ -51,7 +50,7 @@ class ServicesController:
         tables: Sequence[Table[Any, Any]],
         flows: Flows,
         clocks: Clocks,
-        on_report: Callable[[SyncReport, Sequence[Note]], None],
+        on_report: OnReport,
         messages: Callable[[], int],
     ) -> None:
         self._config = config
@@ -61,38 +60,31 @@ class ServicesController:
         # S10.11: no VIP before guard, masquerade and ip_vs: it would swallow its packets, or a process of the node
         # would answer them.
         leaning = (CHAINS, SERVERS)
-        self._reconciler = Reconciler(tables, {ADDRESSES: leaning, ROUTES: leaning})
-        self._table_names = [table.name for table in tables]
-        self._clocks = clocks
-        self._on_report = on_report
-        self._messages = messages
-        self._messages_before = 0
+        leans = {ADDRESSES: leaning, ROUTES: leaning}
+        self._course = Course(self.name, tables, clocks, on_report, messages, self._judge, leans)
+        self._reconciler = self._course.reconciler
         self._sight = Sight(config, node_name, cluster, node_facts)
         self._decisions = Decisions(config, cluster, self._sight, self._reconciler, clocks.monotonic)
         self._refusals = Refusals(self.owner_of, self._decisions.addresses.holders, node_name)
         self._flows = flows
-        self._unforgotten = ""  # why UDP flows that lead to nobody could not be deleted
         self._looking: list[Any] = []  # servers whose counters are still to be read
         self._look_seconds = 0.0  # that this look has taken so far
         self._backlog: set[ObjectKey] = set()
-        self._comparison = Comparison(self._table_names, self._reconciler.is_reading)
         self._begun = False  # the first sync came as far as to decide
         self._aside = False
-        self._history = History()
-        self._lock = threading.Lock()  # held while state changes: `status` is asked from other threads
 
     # -- called by the runner ----------------------------------------------------------------------------------------
 
     def first_sync(self) -> bool:
-        started = self._clocks.monotonic()
-        with self._lock:
+        started = self._course.now()
+        with self._course.lock:
             dirty = self._reconciler.read()
             try:
                 self._sight.look()
             except EdgeError as error:  # who we are decides everything: not a byte before that
-                self._sight.unseen = str(error)
-                return self._report(started, 0, Outcome(unread={"node": str(error)}), (), full=False)
-            self._sight.unseen = ""
+                self._course.unread[THE_NODE] = str(error)
+                return self._course.report(started, 0, Outcome(unread={THE_NODE: str(error)}), full=False)
+            self._course.unread.pop(THE_NODE, None)
             self._begun = True
             self._sight.told(aside=self._aside)
             news = self._decisions.all(dirty)
@@ -102,10 +94,10 @@ class ServicesController:
             # The link exists now, and with it sysctls of its own; and routes may have gone with an address (where
             # --vip-binding changed) or a link (where --vip-link did).
             removed = any(outcome.tables.get(name, TableCounts()).removed for name in (LINKS, ADDRESSES))
-            dirty = self._reconciler.read((ADDRESSES, ROUTES)) if removed else self._nothing_dirty()
+            dirty = self._reconciler.read((ADDRESSES, ROUTES)) if removed else self._course.nothing_dirty()
             self._decisions.node(dirty)
             outcome = merged(outcome, self._reconciler.write(dirty))
-        return self._report(started, self._decisions.services(), outcome, news, full=True)
+        return self._course.report(started, self._decisions.services(), outcome, news, full=True)
 
     def _leave_links(self, dirty: dict[str, set[Any]]) -> None:
         """What is still bound on a link that goes goes with it, after all else: one by one, the kernel would walk the
@@ -115,30 +107,37 @@ class ServicesController:
         gone = {name for name in dirty[LINKS] if name not in wanted}
         dirty[ADDRESSES] = {key for key in dirty[ADDRESSES] if key.link not in gone}
 
-    def _nothing_dirty(self) -> dict[str, set[Any]]:
-        return {name: set() for name in self._table_names}
-
     def sync(self, keys: Collection[Hashable]) -> bool:
         if not self._begun:  # the first sync looks at every key
             return False
-        started = self._clocks.monotonic()
+        started = self._course.now()
         wanted = {key for key in keys if isinstance(key, ObjectKey)}
-        with self._lock:
+        with self._course.lock:
             if NODE in wanted:
-                now, later = self._sight.changed(self._decisions.addresses)
+                now, later = self._look_again()
                 wanted |= now
                 self._backlog |= later
             self._backlog -= wanted
-            dirty = self._nothing_dirty()
+            dirty = self._course.nothing_dirty()
             news = self._decisions.of(wanted, dirty)
             outcome = self._write(dirty)
-            if self._sight.unseen:
-                outcome.unread["node"] = self._sight.unseen
-        return self._report(started, len(wanted), outcome, news, full=False)
+            if unseen := self._course.unread.get(THE_NODE):
+                outcome.unread[THE_NODE] = unseen
+        return self._course.report(started, len(wanted), outcome, news, full=False)
+
+    def _look_again(self) -> Concern:
+        """A node that cannot be looked at is taken as it was."""
+        try:
+            concern = self._sight.changed(self._decisions.addresses)
+        except EdgeError as error:
+            self._course.unread[THE_NODE] = str(error)
+            return Concern(set(), set())
+        self._course.unread.pop(THE_NODE, None)
+        return concern
 
     def begin_compare(self, tables: Collection[str]) -> None:
         """Tables that are named have just been changed by somebody: they come before those whose turn it is anyway."""
-        self._comparison.ask(tables)
+        self._course.comparison.ask(tables)
         if not tables:
             self._sight.probe_again()
             self._backlog.add(NODE)  # news of it may have been lost as well
@@ -147,10 +146,10 @@ class ServicesController:
         if not self._begun:
             return None
         due = self.due()
-        if due is not None and due <= self._clocks.monotonic():
+        if due is not None and due <= self._course.now():
             return self._look_at_connections()
-        if table := self._comparison.table():
-            return self._compare_part(table)
+        if (good := self._course.compare_part(lambda dirty, _last: self._reconciler.write(dirty))) is not None:
+            return good
         if self._backlog:
             part = {self._backlog.pop() for _ in range(min(SLICE, len(self._backlog)))}
             return self.sync(part)
@@ -159,44 +158,44 @@ class ServicesController:
     def due(self) -> float | None:
         """When to look at the connections of what drains."""
         if self._looking:
-            return self._clocks.monotonic()
+            return self._course.now()
         return self._decisions.drains.due() if self._decisions.drains else None
 
     def retry(self) -> bool:
         if not self._begun:
             return self.first_sync()
         names = self._reconciler.suspect_tables()
-        started = self._clocks.monotonic()
-        with self._lock:
+        started = self._course.now()
+        with self._course.lock:
             dirty = self._reconciler.read(names)
             outcome = self._write(dirty)
-        good = self._report(started, 0, outcome, (), full=False)
-        return (self.sync({NODE}) and good) if self._sight.unseen else good
+        good = self._course.report(started, 0, outcome, full=False)
+        return (self.sync({NODE}) and good) if THE_NODE in self._course.unread else good
 
     # -- called from any thread ---------------------------------------------------------------------------------------
 
     def status(self, more_facts: Mapping[str, str], foreign_servers: Sequence[str]) -> ControllerStatus:
         """more_facts: what the caller knows of the edges (iptables flavour)."""
-        if not self._lock.acquire(timeout=PATIENCE):
-            return busy_status(self.name, self._history, more_facts)
         try:
-            deciding = self._decisions
-            draining = deciding.drains.count() if deciding.drains else 0
-            numbers = table_counts(self._reconciler, deciding.services(), draining)
-            scale = deciding.scale.facts(len(deciding.addresses), self._node_facts.sysctl_before_us)
-            said = {**facts(self._config, self._sight.view), **scale, **more_facts}
-            refused = [(*where, reason, self._refusals.owners(*where)) for where, reason in self._standing().items()]
-            return status_of(self.name, self._history, refused, numbers, said, deciding.notes, tuple(foreign_servers))
-        finally:
-            self._lock.release()
+            with self._course.asked():
+                return self._status(more_facts, foreign_servers)
+        except Busy:
+            return busy_status(self.name, self._course.history, more_facts)
+
+    def _status(self, more_facts: Mapping[str, str], foreign_servers: Sequence[str]) -> ControllerStatus:
+        course, deciding = self._course, self._decisions
+        draining = deciding.drains.count() if deciding.drains else 0
+        numbers = table_counts(self._reconciler, deciding.services(), draining)
+        scale = deciding.scale.facts(len(deciding.addresses), self._node_facts.sysctl_before_us)
+        said = {**facts(self._config, self._sight.view), **scale, **more_facts}
+        refused = [(*where, reason, self._refusals.owners(*where)) for where, reason in course.standing().items()]
+        return status_of(self.name, course.history, refused, numbers, said, deciding.notes, tuple(foreign_servers))
 
     def inquire(self, ask: Callable[[Known], T]) -> T:
         """Let `ask` look at what is known and decided, between two syncs. Raises Busy, Unavailable."""
         if not self._config.run_service_proxy:
             raise Unavailable("--run-service-proxy=false: this agent does nothing for Services")
-        if not self._lock.acquire(timeout=PATIENCE):
-            raise Busy("the agent is in the middle of a sync that takes long; ask again")
-        try:
+        with self._course.asked():
             if not self._begun:
                 raise Busy("the agent has not done its first sync yet (`kuberouter-py status` says what it waits for)")
             return ask(
@@ -208,17 +207,15 @@ class ServicesController:
                     foreign=self._reconciler.foreign,
                     claimants=self._claimants,
                     holders=self._decisions.addresses.holders,
-                    refused=self._standing(),
+                    refused=self._course.standing(),
                     notes=self._decisions.notes.of,
                     draining=self._draining,
                 )
             )
-        finally:
-            self._lock.release()
 
     def _draining(self, server: ServerKey) -> Mapping[DestinationKey, float]:
         drains = self._decisions.drains
-        return drains.left(server, self._clocks.monotonic()) if drains else {}
+        return drains.left(server, self._course.now()) if drains else {}
 
     def _claimants(self, key: VirtualServerKey) -> list[ObjectKey]:
         return [owner for owner in self._reconciler.claimants(key) if isinstance(owner, ObjectKey)]
@@ -229,7 +226,7 @@ class ServicesController:
 
     def frontends(self) -> frozenset[ServerKey]:
         """Every address and port that we answer on, and every virtual server, as decided last."""
-        with self._lock:
+        with self._course.lock:
             answering = {services_set("frontends", family) for family in (4, 6)}
             members = [key.entry for key in self._reconciler.wanted(MEMBERS) if key.set in answering]
             return frozenset(
@@ -238,10 +235,10 @@ class ServicesController:
 
     def missing(self) -> list[str]:
         """What of ours could not be put in place, and why. Without sysctls: some only the first namespace may write."""
-        with self._lock:
+        with self._course.lock:
             return [
                 f"{key_text(table, key) if key is not None else table}: {refused.reason}"
-                for (table, key), refused in self._standing().items()
+                for (table, key), refused in self._course.standing().items()
                 if table != SYSCTLS
             ]
 
@@ -293,26 +290,26 @@ class ServicesController:
         """One part of a look at what drains: where that is done, decide again."""
         drains = self._decisions.drains
         assert drains is not None
-        started = self._clocks.monotonic()
+        started = self._course.now()
         self._looking = self._looking or drains.to_look_at()
         part, self._looking = self._looking[:A_LOOK], self._looking[A_LOOK:]
         news: list[Note] = []
-        with self._lock:
+        with self._course.lock:
             try:
                 connections = self._node_facts.connections(part)
             except EdgeError:  # the time ends it then
                 connections = {}
-            dirty = self._nothing_dirty()
+            dirty = self._course.nothing_dirty()
             keys = {key for key in drains.over(part, connections, started) if isinstance(key, ObjectKey)}
             if keys:
                 news = self._decisions.of(keys, dirty)
             outcome = self._reconciler.write(dirty)
-        ended = self._clocks.monotonic()
+        ended = self._course.now()
         self._look_seconds += ended - started
         if not self._looking:
             drains.looked(ended, self._look_seconds)
             self._look_seconds = 0.0
-        return self._report(started, len(keys), outcome, news, full=False) if keys else True
+        return self._course.report(started, len(keys), outcome, news, full=False) if keys else True
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -321,51 +318,18 @@ class ServicesController:
         outcome = self._reconciler.write(dirty)
         udp = self._decisions.udp
         if changed := udp.changed():
-            self._unforgotten = ""
+            self._course.unread.pop(UDP_FLOWS, None)
             try:
                 for family in sorted({family_of(key.address) for key in changed}):
                     self._flows.forget([*stale(self._flows.udp_flows(family), changed)])
                 udp.done()
             except EdgeError as error:
-                self._unforgotten = outcome.unread[UDP_FLOWS] = str(error)
+                self._course.unread[UDP_FLOWS] = outcome.unread[UDP_FLOWS] = str(error)
         return outcome
 
-    # -- comparing and reporting -------------------------------------------------------------------------------------
-
-    def _compare_part(self, name: str) -> bool:
-        """One piece of a table. Only what had to be written or could not be read is reported, and the end of it all."""
-        started = self._clocks.monotonic()
-        with self._lock:
-            dirty, last = self._reconciler.read_part(name)
-            outcome = self._reconciler.write(dirty)
-        if self._comparison.took(self._clocks.monotonic() - started, last=last):
-            news = outcome.tables or name in outcome.unread
-            return self._report(started, 0, outcome, (), full=False) if news else True
-        seconds, whole = self._comparison.ended()
-        return self._report(self._clocks.monotonic() - seconds, 0, outcome, (), full=whole)
-
-    def _report(self, started: float, keys: int, outcome: Outcome, news: Sequence[Note], *, full: bool) -> bool:
-        duration = self._clocks.monotonic() - started
-        failed = failures(outcome)
-        messages = self._messages()
-        report = SyncReport(
-            controller=self.name,
-            started=self._clocks.wall() - duration,
-            duration=duration,
-            full=full,
-            keys=keys,
-            tables=outcome.tables,
-            messages=messages - self._messages_before,
-            failures=failed,
-        )
-        self._messages_before = messages
-        self._history.add(report, first_failure(outcome))
-        self._on_report(report, [*news, *self._refusals.news(self._standing())])
-        return failed == 0
-
-    def _standing(self) -> dict[tuple[str, Any], Refused]:
-        standing = self._reconciler.standing()
-        for what, reason in (("node", self._sight.unseen), (UDP_FLOWS, self._unforgotten)):
-            if reason:
-                standing[what, None] = Refused(reason)
-        return standing
+    def _judge(self, outcome: Outcome) -> Sequence[Note]:
+        """What this node lacks, and can do without, is no failure."""
+        outcome.refused = {
+            (table, key): refused for (table, key), refused in outcome.refused.items() if is_failure(table, refused)
+        }
+        return self._refusals.news(self._course.standing())

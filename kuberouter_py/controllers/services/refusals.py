@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Any
 
-from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.dsr import POD_ADDRESSES
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
@@ -30,19 +29,6 @@ Standing = Mapping[tuple[str, Any], Refused]
 
 def is_failure(table: str, refused: Refused) -> bool:
     return not (refused.missing and table in _MAY_LACK)
-
-
-def failures(outcome: Outcome) -> int:
-    return len(outcome.unread) + sum(is_failure(table, refused) for (table, _), refused in outcome.refused.items())
-
-
-def first_failure(outcome: Outcome) -> str:
-    for table, reason in outcome.unread.items():
-        return f"{table}: {reason}"
-    for (table, key), refused in outcome.refused.items():
-        if is_failure(table, refused):
-            return refusal_text(table, key, refused)
-    return ""
 
 
 def refusal_text(table: str, key: Any, refused: Refused) -> str:

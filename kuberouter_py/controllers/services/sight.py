@@ -25,7 +25,7 @@ NODE = ObjectKey("", "")  # the key that stands for the node itself
 
 
 class Sight:
-    """view: the node as it was when last looked at. unseen: why it could not be looked at since; "" when it could."""
+    """view: the node as it was when last looked at."""
 
     def __init__(self, config: Config, name: str, cluster: ServicesOfCluster, node_facts: NodeFacts) -> None:
         self._config = config
@@ -35,7 +35,6 @@ class Sight:
         self._links: Sequence[LinkState] = ()
         self._schedulers: dict[str, bool] = {DEFAULT: True}
         self.view = NodeView(name, families=())
-        self.unseen = ""
 
     def look(self) -> NodeView:
         """Replace the view; returns the one before. Raises EdgeError."""
@@ -54,13 +53,8 @@ class Sight:
         return before
 
     def changed(self, addresses: ServicesBook) -> Concern:
-        """Look again; which Services that concerns. A node that cannot be looked at is taken as it was."""
-        try:
-            before = self.look()
-        except EdgeError as error:
-            self.unseen = str(error)
-            return Concern(set(), set())
-        self.unseen = ""
+        """Look again; which Services that concerns. Raises EdgeError."""
+        before = self.look()
         if before == self.view:
             return Concern(set(), set())
         services = filter(None, map(self._cluster.service, self._cluster.service_keys()))

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers import course
 from kuberouter_py.controllers.services import controller as controller_module
 from kuberouter_py.controllers.services import decisions as decisions_module
 from kuberouter_py.controllers.services.desired import decide
@@ -886,10 +887,10 @@ def test_a_node_that_cannot_be_looked_at_at_first_is_written_when_it_can() -> No
 
 
 def test_a_question_does_not_wait_for_a_long_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(controller_module, "PATIENCE", 0.01)
+    monkeypatch.setattr(course, "PATIENCE", 0.01)
     agent = FakeAgent(N1, WEB, WEB_PODS)
     agent.start()
-    with agent.controller._lock:
+    with agent.controller._course.lock:
         said = agent.controller.status({"iptables": "nft"}, ())
         assert agent.controller.owner_of(tcp("10.96.0.10")) == WEB.key
     assert said.facts["state"].startswith("in the middle of a sync")
