@@ -1,10 +1,12 @@
 """BGP sessions, as the engine has them, told to whoever asks: `bgp`, `status`, metrics, the log, Events.
 
-The engine is asked when somebody asks, and when it says that a session has changed (heard); nothing is polled.
+The engine is asked when somebody asks, and when it says that a session has changed (heard). One that never comes up is
+no change: while any is down, the engine is asked now and then (turned).
 """
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,8 +15,9 @@ from typing import Any, Protocol
 import structlog
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.routing.sessions import Sessions, facts, note_of, problems, who
-from kuberouter_py.model.bgp import PeerRoute, PeerState, Speaker
+from kuberouter_py.controllers.routing.sessions import PATIENCE, Change, Sessions, facts, note_of, problems, who
+from kuberouter_py.controllers.routing.unanswered import Unanswered
+from kuberouter_py.model.bgp import Digests, PeerRoute, PeerState, Speaker
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.report import Note
@@ -34,7 +37,9 @@ class Engine(Protocol):
 
 
 class BgpSessions:
-    """speaker: what BGP shall be, None: off. notes: what of BGP is not as asked. tell: takes notes as Events."""
+    """speaker: what BGP shall be, None: off. notes: what of BGP is not as asked. tell: takes notes as Events. digests:
+    what the kernel has refused; raises EdgeError.
+    """
 
     def __init__(
         self,
@@ -44,6 +49,7 @@ class BgpSessions:
         speaker: Callable[[], Speaker | None],
         notes: Callable[[], Iterable[Note]],
         tell: Callable[[Sequence[Note]], None],
+        digests: Callable[[], Digests],
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
@@ -55,6 +61,9 @@ class BgpSessions:
         self._wall = wall
         self._lock = threading.Lock()
         self._sessions = Sessions()
+        self._digests = digests
+        self._unanswered = Unanswered()
+        self._looked = 0.0
 
     def heard(self) -> None:
         """The engine says that a session has changed. Any thread; also once at the start, before any has."""
@@ -63,13 +72,31 @@ class BgpSessions:
             return  # BIRD is gone: what becomes of its sessions is told when one is there again
         with self._lock:
             changes = self._sessions.update(states)
+        self._news(changes)
+
+    def turned(self) -> None:
+        """A loop turns, at whatever pace: tells of sessions that stay down."""
+        speaker, now = self._speaker(), self._wall()
+        if speaker is None or abs(now - self._looked) < PATIENCE:
+            return
+        self._looked = now
+        with self._lock:
+            if self._sessions.up == len(speaker.peers):
+                return
+        states, _ = self._states()
+        with self._lock:
+            changes = self._sessions.lasting(states, now)
+        self._news(changes)
+
+    def _news(self, changes: Sequence[Change]) -> None:
         log = structlog.get_logger()
         for change in changes:
             if change.up:
                 log.info("BGP session is up", peer=who(change.peer))
             else:
                 log.warning("BGP session is down", peer=who(change.peer), reason=change.peer.reason)
-        self._tell([note_of(change, ObjectKey("", self._node)) for change in changes])
+        if changes:
+            self._tell([note_of(change, ObjectKey("", self._node)) for change in changes])
 
     # -- what may be asked, from any thread ------------------------------------------------------------------------
 
@@ -123,12 +150,16 @@ class BgpSessions:
 
     def _states(self) -> tuple[Sequence[PeerState], str]:
         """And why they are not known. BGP that is off has none."""
-        if self._speaker() is None:
+        speaker = self._speaker()
+        if speaker is None:
             return (), ""
         try:
-            return self._engine.peers(), ""
+            states = self._engine.peers()
         except EdgeError as error:
             return (), str(error)
+        with contextlib.suppress(EdgeError), self._lock:
+            states = self._unanswered.explain(speaker, states, self._digests(), self._wall())
+        return states, ""
 
 
 def _spelled(peer: str) -> str:

@@ -17,6 +17,7 @@ from kuberouter_py.controllers.course import OnReport
 from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Rung
 from kuberouter_py.kernel.router_news import LINK_NEWS, RouterNews
+from kuberouter_py.kernel.tcp_digests import refused_digests
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK
 from kuberouter_py.model.report import ControllerStatus
@@ -44,6 +45,7 @@ class RoutingPart(Part):
             self._controller.speaker,
             self._controller.notes,
             telling.tell,
+            refused_digests,
         )
         super().__init__(
             config.run_router,
@@ -75,6 +77,13 @@ class RoutingPart(Part):
         self.sessions.heard()  # what is up already is no news
         start("BGP sessions", self._bgp_news.run)
         return super().serve(start)
+
+    def _start_loops(self, start: Start, beat: Callable[[], None]) -> None:
+        def turn() -> None:
+            beat()
+            self.sessions.turned()
+
+        super()._start_loops(start, turn)
 
     def stop(self) -> None:
         super().stop()

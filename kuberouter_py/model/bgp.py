@@ -120,6 +120,16 @@ class PeerState(NamedTuple):
     hold_time: int = 0  # negotiated
 
 
+class Digests(NamedTuple):
+    """TCP segments that this node refused for their MD5 digest. wrong: another password made it; missing: there was
+    none, and there is a password here; unexpected: there was one, and there is no password here.
+    """
+
+    wrong: int = 0
+    missing: int = 0
+    unexpected: int = 0
+
+
 class PeerRoute(NamedTuple):
     """One route that a peer gave us, or got from us. accepted: it is the one that is used (in), or was sent (out)."""
 

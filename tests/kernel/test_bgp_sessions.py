@@ -12,6 +12,7 @@ from kuberouter_py.bgp.control import command
 from kuberouter_py.bgp.engine import KEY, Engine
 from kuberouter_py.bgp.files import Files
 from kuberouter_py.bgp.process import end
+from kuberouter_py.kernel.tcp_digests import refused_digests
 from kuberouter_py.model.bgp import Bfd, BgpPeer, Password
 from tests.fakes.speakers import cidr, packed
 from tests.kernel.birds import (
@@ -92,11 +93,21 @@ def test_both_sides_need_the_same_password(engine: Engine, router: Router) -> No
     settle(engine, {KEY: SPEAKER._replace(peers=(PEER._replace(password=Password("wrong one")),))})
     until(lambda: "Connection" in state(engine).reason or state(engine).state != "Idle", "nothing was tried")
     assert state(engine).state != "Established"
+    before = refused_digests()
+    until(lambda: refused_digests().wrong > before.wrong, "the kernel refused nothing")
     settle(engine, {KEY: SPEAKER._replace(peers=(PEER._replace(password=Password("right one")),))})
     established(engine)
     assert stat.S_IMODE(engine.files.configuration.stat().st_mode) == 0o600
     for file in (engine.files.log, engine.files.pid):
         assert "right one" not in file.read_text() and "wrong one" not in file.read_text()
+
+
+def test_a_password_on_one_side_only(engine: Engine, router: Router) -> None:
+    router.configure()
+    before = refused_digests()
+    settle(engine, {KEY: SPEAKER._replace(peers=(PEER._replace(password=Password("ours")),))})
+    until(lambda: refused_digests().missing > before.missing, "what has no digest is taken")
+    assert state(engine).state != "Established"
 
 
 def test_bfd(engine: Engine, router: Router) -> None:

@@ -19,7 +19,7 @@ from kuberouter_py.model.report import PEER_UP, Note
 
 PEER_DOWN = "BgpPeerDown"
 
-PATIENCE = 30.0  # seconds that an external session may be down before `status` calls it a problem
+PATIENCE = 30.0  # seconds that a session may be down before `status` calls an external one a problem, and it is told
 # Sessions that every Node has in a mesh; from about here on they cost more than they bring (docs/routing.md).
 MANY_NODES = 100
 
@@ -33,6 +33,7 @@ class Sessions:
     def __init__(self) -> None:
         self._up: dict[bytes, bool] | None = None  # None: never looked at
         self._flaps: Counter[bytes] = Counter()
+        self._lasting: set[bytes] = set()  # told of by lasting()
 
     def update(self, states: Sequence[PeerState]) -> list[Change]:
         """Take in how they are now; returns what is news. A session that has never been up is none."""
@@ -47,6 +48,18 @@ class Sessions:
         for address in self._flaps.keys() - now.keys():
             del self._flaps[address]
         return changes
+
+    @property
+    def up(self) -> int:
+        """How many are up, as last taken in."""
+        return sum(self._up.values()) if self._up else 0
+
+    def lasting(self, states: Iterable[PeerState], now: float) -> list[Change]:
+        """Those that have been down for longer than PATIENCE: each once until it is up again."""
+        down = {peer.address: peer for peer in states if peer.state != ESTABLISHED and now - peer.since > PATIENCE}
+        new = [Change(peer, False) for address, peer in down.items() if address not in self._lasting]
+        self._lasting = set(down)
+        return new
 
     def flaps(self, address: bytes) -> int:
         """How often it went down since the agent began, or since it has been wanted."""

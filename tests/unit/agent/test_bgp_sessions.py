@@ -10,7 +10,7 @@ import pytest
 
 from kuberouter_py.agent.bgp_sessions import BgpSessions
 from kuberouter_py.config import Config
-from kuberouter_py.model.bgp import PeerRoute, PeerState, Speaker
+from kuberouter_py.model.bgp import Digests, PeerRoute, PeerState, Speaker
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import EdgeError
@@ -40,9 +40,23 @@ class World:
         self.engine = Engine()
         self.speaker: Speaker | None = SPEAKER
         self.told: list[Note] = []
+        self.now = NOW
+        self.refused = 5
         self.sessions = BgpSessions(
-            Config(), "n1", self.engine, lambda: self.speaker, lambda: [NOTE], self.told.extend, lambda: NOW
+            Config(),
+            "n1",
+            self.engine,
+            lambda: self.speaker,
+            lambda: [NOTE],
+            self.told.extend,
+            self.digests,
+            lambda: self.now,
         )
+
+    def digests(self) -> Digests:
+        if self.refused < 0:
+            raise EdgeError("/proc/net/netstat: no such file")
+        return Digests(wrong=self.refused)
 
     def ask(self, path: str, **parameters: str) -> tuple[int, Any]:
         status, body, content_type, _ = self.sessions.questions()[path](parameters)
@@ -106,3 +120,31 @@ def test_news(world: World) -> None:
 
 def test_a_session_that_is_down_is_a_problem(world: World) -> None:
     assert world.sessions.problems() == ["no BGP session with fd00::fe (AS 65000): Received: Peer de-configured"]
+
+
+def test_a_session_that_never_comes_up_is_told_once_with_what_the_kernel_refused(world: World) -> None:
+    silent = ROUTER._replace(state="Connect", since=NOW, bfd="Up")
+    told = (
+        "BGP session with 10.0.0.254 (AS 64999) is down since 2027-01-15 08:00Z: no answer to TCP connections to its"
+        " port 179; since 2027-01-15 08:00Z this node refused TCP segments of it: 31 with the digest of another"
+        " password"
+    )
+    world.engine.states = (NODE, silent)
+    world.sessions.heard()
+    for after in (1.0, 20.0, 31.0, 40.0, 75.0, 120.0):
+        world.now, world.refused = NOW + after, 5 + int(after)
+        world.sessions.turned()
+        assert [note.message for note in world.told] == ([] if after < 31 else [told])
+    [problem] = world.sessions.problems()
+    assert problem.endswith("120 with the digest of another password")
+    assert world.ask("/bgp")[1]["peers"][0]["reason"].endswith("120 with the digest of another password")
+    world.engine.states = (NODE, silent._replace(state="Established", since=NOW + 130))
+    world.sessions.heard()
+    world.engine.states = (NODE, silent._replace(since=NOW + 140))
+    world.sessions.heard()
+    assert [note.reason for note in world.told] == ["BgpPeerDown", "BgpPeerUp", "BgpPeerDown"]
+
+
+def test_counts_that_cannot_be_read_leave_what_the_engine_says(world: World) -> None:
+    world.refused = -1
+    assert world.ask("/bgp") == (200, DOCUMENT)
