@@ -40,7 +40,9 @@ def service_counters(edges: ServicesEdges, owner_of: Callable[[Any], ObjectKey |
 
 
 def _labels(key: ServerKey) -> tuple[str, str, int]:
-    """Address, protocol and port in metrics. Of a server on a mark, as `ipvsadm -L` has it: the mark, "fwm" and 0."""
+    """Address, protocol and port in metrics. Of a server on a mark, as `ipvsadm -L` has it: the mark (the two families'
+    share it: "1073741824 IPv6"), "fwm" and 0.
+    """
     if isinstance(key, MarkServerKey):
-        return str(key.mark), "fwm", 0
+        return f"{key.mark} IPv6" if key.family == 6 else str(key.mark), "fwm", 0
     return address_text(key.address), protocol_text(key.protocol), key.port
