@@ -159,6 +159,7 @@ class Decisions:
             families=self.view.families,
             primary=self.view.primary,
             local=self.view.local,
+            links=tuple(self._links),
             pod_cidrs=self.view.pod_cidrs,
             service_cidrs=tuple(self._cluster.service_cidrs()),
             passwords=passwords,

@@ -12,11 +12,12 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.routing.annotations import ASN, LISTEN
+from kuberouter_py.controllers.routing.annotations import ASN, CLIENT, LISTEN, SERVER
 from kuberouter_py.controllers.routing.roster import Member, Roster
+from kuberouter_py.controllers.routing.subnets import link_toward
 from kuberouter_py.model.bgp import WITHHELD, Bfd, BgpPeer, GracefulRestart, Password, Speaker
 from kuberouter_py.model.cluster import Cidr
-from kuberouter_py.model.kernel import address_text, family_of
+from kuberouter_py.model.kernel import LinkState, address_text, family_of
 from kuberouter_py.model.report import Note
 from kuberouter_py.model.values import cidr_text
 from kuberouter_py.model.values_bgp import DEFAULT_CLUSTER_ASN, GENERATED_ROUTER_ID, parse_passwords
@@ -31,14 +32,15 @@ class Around(NamedTuple):
     """What a speaker depends on beside configuration and Nodes.
 
     families: those that this node has. primary: its own address by family. local: every address of it, on whatever
-    link. service_cidrs: as the ServiceCIDR objects say. passwords: of --peer-router-ips, one for each or none at all;
-    no_passwords: why there are none although there should be ("/etc/passwords: no such file"); then held counts: the
-    passwords of sessions that stand.
+    link. links: all of them; (): not known. service_cidrs: as the ServiceCIDR objects say. passwords: of
+    --peer-router-ips, one for each or none at all; no_passwords: why there are none although there should be
+    ("/etc/passwords: no such file"); then held counts: the passwords of sessions that stand.
     """
 
     families: tuple[int, ...]
     primary: Mapping[int, bytes]
     local: frozenset[bytes] = frozenset()
+    links: tuple[LinkState, ...] = ()
     pod_cidrs: tuple[Cidr, ...] = ()
     service_cidrs: tuple[Cidr, ...] = ()
     passwords: tuple[Password | None, ...] = ()
@@ -162,6 +164,9 @@ def _refused(us: _Us) -> tuple[Cidr, ...]:
 def _of_nodes(us: _Us, roster: Roster) -> Iterator[BgpPeer]:
     if not us.config.enable_ibgp:
         return
+    said = us.own.said
+    if said.client and not said.server and not any(other.said.server for other in roster.others):
+        us.no_peer("Nodes", f"this one is a client ({CLIENT}), and no other is a reflector ({SERVER})")
     taken = dict.fromkeys(us.own.addresses, us.own.key.name)
     for other in sorted(roster.others, key=lambda member: member.key):
         if not _meant(us, other):
@@ -171,7 +176,7 @@ def _of_nodes(us: _Us, roster: Roster) -> Iterator[BgpPeer]:
             _no_node(us, other, "it has no address yet" if not other.addresses else "the two have no address family")
         elif address in taken:
             _no_node(us, other, f"its address {address_text(address)} is that of {taken[address]}, too")
-        elif us.own.said.listen and local not in us.own.said.listen:
+        elif said.listen and local not in said.listen:
             _no_node(us, other, f"{address_text(local)} is not in this Node's {LISTEN}")
         else:
             taken[address] = other.key.name
@@ -182,7 +187,7 @@ def _of_nodes(us: _Us, roster: Roster) -> Iterator[BgpPeer]:
                 port=us.config.bgp_port,
                 local=local,
                 passive=local < address,
-                client=bool(us.own.said.server and other.said.client and not other.said.server),
+                client=bool(said.server and other.said.client and not other.said.server),
             )
 
 
@@ -236,7 +241,10 @@ def _external(us: _Us) -> Iterator[BgpPeer]:
         else:
             if local and us.around.local and local not in us.around.local:
                 us.no_peer(who, f"its local address {address_text(local)} is none of this node (yet)")
-            yield peer._replace(local=local, multihop=_hops(us, peer))
+            hops = _hops(us, peer)
+            if not hops and peer.asn != us.asn and us.around.links and not link_toward(us.around.links, peer.address):
+                us.no_peer(who, "no link of this node leads there (yet), and --peer-router-multihop-ttl is 0")
+            yield peer._replace(local=local, multihop=hops)
 
 
 def _hops(us: _Us, peer: BgpPeer) -> int:

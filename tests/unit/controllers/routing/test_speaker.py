@@ -16,7 +16,7 @@ from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.speaker import Around, Decided, flag_passwords, generated_router_id, speaker
 from kuberouter_py.model.bgp import WITHHELD, Bfd, BgpPeer, GracefulRestart, Password
 from kuberouter_py.model.cluster import Cidr, Node, ObjectKey
-from kuberouter_py.model.kernel import family_of
+from kuberouter_py.model.kernel import LinkState, family_of
 from kuberouter_py.model.values import parse_cidr
 
 
@@ -122,6 +122,29 @@ def test_clients_have_sessions_with_reflectors_alone() -> None:
     assert reflector.reflects == bytes((0, 0, 0, 42))
     assert {peer.node: peer.client for peer in reflector.peers} == {"c": True, "d": True, "p": False}
     assert not any(peer.client for peer in peers(decide(client, *everybody)))
+
+
+def test_a_client_without_any_reflector_is_told() -> None:
+    client, plain = node("c", "10.0.0.2", rr_client="42"), node("p", "10.0.0.4")
+    decided = decide(client, plain)
+    assert decided.speaker is None
+    why = "this one is a client (kube-router.io/rr.client), and no other is a reflector (kube-router.io/rr.server)"
+    assert told(decided) == [("c", f"no session with Nodes: {why}")]
+    assert not told(decide(client, plain, node("s", "10.0.0.1", rr_server="42")))
+
+
+def test_a_router_that_no_link_leads_to() -> None:
+    eth0 = LinkState(1, "eth0", "", True, "", ((packed("10.0.0.1"), 24),))
+    far = {"peer_router_ips": "10.0.1.254", "peer_router_asns": "64999"}
+    decided = decide(A, flags=far, links=(eth0,))
+    assert [peer.address for peer in peers(decided)] == [packed("10.0.1.254")]  # a link may come
+    assert told(decided) == [
+        ("a", "no session with 10.0.1.254: no link of this node leads there (yet), and --peer-router-multihop-ttl is 0")
+    ]
+    assert told(decide(A, flags=ROUTER, links=(eth0._replace(up=False),)))
+    assert not told(decide(A, flags=ROUTER, links=(eth0,)))
+    assert not told(decide(A, flags={**far, "peer_router_multihop_ttl": "3"}, links=(eth0,)))
+    assert not told(decide(A, flags={**far, "peer_router_asns": "64512"}, links=(eth0,)))
 
 
 NODES = st.lists(
