@@ -65,11 +65,6 @@ def link_states(batch: Batch) -> list[LinkState]:
     ]
 
 
-def link_holding(links: Iterable[LinkState], address: bytes) -> LinkState | None:
-    """The link that an address is on."""
-    return next((link for link in links if any(held == address for held, _ in link.addresses)), None)
-
-
 class VipLinks:
     """Which links are ours to bind VIPs on: see names.is_vip_link."""
 

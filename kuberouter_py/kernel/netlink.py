@@ -98,10 +98,6 @@ def u8(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("=B", value))
 
 
-def u16(kind: int, value: int) -> bytes:
-    return attribute(kind, struct.pack("=H", value))
-
-
 def u32(kind: int, value: int) -> bytes:
     return attribute(kind, struct.pack("=I", value))
 

@@ -23,7 +23,3 @@ class WatchStatus:
     reconnects: int = 0
     absent: bool = False  # an optional kind that this server does not have, or does not let us see
     problems: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def relists(self) -> int:
-        return max(0, self.lists - 1)

@@ -166,10 +166,10 @@ def test_port_id(kernel: FakeKernel) -> None:
 
 
 def test_attributes_round_trip() -> None:
-    data = netlink.u8(1, 2) + netlink.u16(2, 3) + netlink.text(3, "lo") + netlink.nested(4, netlink.be16(1, 80))
+    data = netlink.u8(1, 2) + netlink.u32(2, 3) + netlink.text(3, "lo") + netlink.nested(4, netlink.be16(1, 80))
     found = netlink.attributes(memoryview(data))
     assert {kind: bytes(value) for kind, value in found.items()} == {
-        1: b"\2", 2: struct.pack("=H", 3), 3: b"lo\0", 4: netlink.be16(1, 80),
+        1: b"\2", 2: struct.pack("=I", 3), 3: b"lo\0", 4: netlink.be16(1, 80),
     }  # fmt: skip
     assert netlink.string(found[3]) == "lo"
     assert netlink.attributes(memoryview(data[:7])).keys() == {1}

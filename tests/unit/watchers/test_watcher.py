@@ -111,7 +111,7 @@ def test_version_gone_in_a_watch_relists_not_older_than_the_last() -> None:
     assert world.names == {"b", "c"}
     assert world.rung == [{key("a"), key("b")}, {key("a"), key("c")}]
     assert world.synced == 1
-    assert world.watcher.status().relists == 1
+    assert world.watcher.status().lists == 2
 
 
 def test_relist_by_pages_asks_for_nothing_older_and_then_for_the_newest() -> None:
