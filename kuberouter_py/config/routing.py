@@ -236,7 +236,7 @@ def _check_peers(config: Routing) -> None:
     for name in ("peer_router_asns", "peer_router_ports", "peer_router_passwords"):
         given = len(getattr(config, name))
         if given != len(peers) and (given or name == "peer_router_asns"):
-            told = f"{given} for {len(peers)} of --peer-router-ips"
+            told = f"{given} given for {len(peers)} of --peer-router-ips"
             raise BadOption(f"--{name.replace('_', '-')}: {told}, one for each is needed")
     if config.peer_router_passwords_file and not peers:
         raise BadOption("--peer-router-passwords-file: passwords of no peers: --peer-router-ips is not given")

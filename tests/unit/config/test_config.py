@@ -155,8 +155,8 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
         ({"bfd-port": "3785"}, "--bfd-port: 3785, but BIRD's is 3784"),
         ({"bfd-detection-multiplier": "0"}, '--bfd-detection-multiplier: "0" is not a multiplier (1 to 255)'),
         ({"peer-router-multihop-ttl": "1"}, "--peer-router-multihop-ttl: 1 reaches no further than the link"),
-        ({"peer-router-ips": "10.0.0.1"}, "--peer-router-asns: 0 for 1 of --peer-router-ips"),
-        ({"peer-router-asns": "64513"}, "--peer-router-asns: 1 for 0 of --peer-router-ips"),
+        ({"peer-router-ips": "10.0.0.1"}, "--peer-router-asns: 0 given for 1 of --peer-router-ips"),
+        ({"peer-router-asns": "64513"}, "--peer-router-asns: 1 given for 0 of --peer-router-ips"),
         ({"peer-router-ips": "10.0.0.1,10.0.0.1"}, "--peer-router-ips: 10.0.0.1 is there twice"),
         ({"peer-router-ips": "127.0.0.1"}, '--peer-router-ips: "127.0.0.1" is no address that a session can lead to'),
         (
@@ -165,11 +165,11 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
         ),
         (
             {"peer-router-ips": "10.0.0.1", "peer-router-asns": "64513", "peer-router-ports": "179,180"},
-            "--peer-router-ports: 2 for 1 of --peer-router-ips",
+            "--peer-router-ports: 2 given for 1 of --peer-router-ips",
         ),
         (
             {"peer-router-ips": "10.0.0.1", "peer-router-asns": "64513", "peer-router-passwords": "c2VjcmV0,"},
-            "--peer-router-passwords: 2 for 1 of --peer-router-ips",
+            "--peer-router-passwords: 2 given for 1 of --peer-router-ips",
         ),
         ({"peer-router-passwords-file": "/etc/passwords"}, "--peer-router-passwords-file: passwords of no peers"),
         (
