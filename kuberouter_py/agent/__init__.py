@@ -5,7 +5,8 @@ edges.py   the kernel tables of the Service proxy, in the order in which they gr
 source.py  where the cluster is read from: an API server or a folder of manifests
 running.py the running agent: threads, signals, which controllers; each of them is a part: what is alike in part.py, the
            rest in services_part.py, firewall_part.py and routing_part.py
-telling.py what it tells of itself; counting.py what IPVS counted, explaining.py the answers of `explain`
+telling.py what it tells of itself; counting.py what IPVS counted, bgp_sessions.py the sessions; explaining.py,
+           explaining_policies.py, explaining_matrix.py the answers of `explain`
 once.py    what runs once and ends: cleanup, plan
 takeover.py  moving this node over from another Service proxy, once; beside.py the same for the running agent;
            others.py what both look at; carrying.py what of its configuration goes on
