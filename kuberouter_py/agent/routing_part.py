@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
 
 import structlog
 
@@ -16,6 +17,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import OnReport
 from kuberouter_py.controllers.reconcile import Outcome
 from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Rung
+from kuberouter_py.kernel.file_news import FileNews
 from kuberouter_py.kernel.router_news import LINK_NEWS, RouterNews
 from kuberouter_py.kernel.tcp_digests import refused_digests
 from kuberouter_py.model.cluster import ObjectKey
@@ -47,6 +49,7 @@ class RoutingPart(Part):
             telling.tell,
             refused_digests,
         )
+        self._password_news = _password_news(config, lambda: self._runner.ring([THIS_NODE]))
         super().__init__(
             config.run_router,
             self._controller,
@@ -83,10 +86,15 @@ class RoutingPart(Part):
             beat()
             self.sessions.turned()
 
+        if self._password_news:
+            self._password_news.open()  # before it is read for the first time
+            start("password file for routing", self._password_news.run)
         super()._start_loops(start, turn)
 
     def stop(self) -> None:
         super().stop()
+        if self._password_news:
+            self._password_news.stop()
         self._bgp_news.stop()
 
     # -- bells -------------------------------------------------------------------------------------------------------
@@ -130,3 +138,10 @@ class RoutingPart(Part):
         if told is None:
             return text_response(422, f"there is no Service {key}\n")
         return json_response(service_document(str(key), told))
+
+
+def _password_news(config: Config, on_news: Callable[[], None]) -> FileNews | None:
+    """None: no file is read."""
+    if config.peer_router_passwords or not config.peer_router_passwords_file:
+        return None
+    return FileNews(Path(config.peer_router_passwords_file), on_news, config.routes_sync_period)

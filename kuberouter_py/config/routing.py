@@ -190,7 +190,10 @@ class Routing:
         group=PEERS,
     )
     peer_router_passwords_file: str = option(
-        values.FILE, "", "a file that holds the same; not read where --peer-router-passwords is given", group=PEERS
+        values.FILE,
+        "",
+        "a file that holds the same, followed as it changes; not read where --peer-router-passwords is given",
+        group=PEERS,
     )
     enable_bfd: bool = option(values.BOOL, False, "BFD with the peers that flags give", group=PEERS)
     bfd_desired_min_tx_interval: int = option(

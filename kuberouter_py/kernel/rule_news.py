@@ -9,7 +9,6 @@ the comparison that follows finds nothing. What cannot be listened to at all is 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import select
 import socket
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from kuberouter_py.kernel import inotify
 from kuberouter_py.kernel.own_writes import OWN_WRITES
 
 LOCK_FILE: Final = Path("/run/xtables.lock")
@@ -28,7 +28,6 @@ GATHER, REST = 0.5, 10.0
 # looked at, with more time between.
 REST_OF_OWN = 60.0
 
-_IN_CLOSE: Final = 0x8 | 0x10  # IN_CLOSE_WRITE, IN_CLOSE_NOWRITE
 _NETLINK_NETFILTER: Final = 12
 _GROUP_NFTABLES: Final = 1 << 6  # NFNLGRP_NFTABLES, counted from one
 
@@ -120,12 +119,4 @@ def when(now: float, last: float, rest: float = REST) -> float:
 def _watch(file: Path) -> int:
     """A descriptor that becomes readable when somebody closes the file, which is made as iptables makes it."""
     os.close(os.open(file, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    libc = ctypes.CDLL(None, use_errno=True)
-    watcher = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
-    if watcher < 0:
-        raise OSError(ctypes.get_errno(), "inotify_init1")
-    if libc.inotify_add_watch(watcher, os.fsencode(file), _IN_CLOSE) < 0:
-        number = ctypes.get_errno()
-        os.close(watcher)
-        raise OSError(number, "inotify_add_watch")
-    return watcher
+    return inotify.watch(file, inotify.CLOSE_WRITE | inotify.CLOSE_NOWRITE)

@@ -1,0 +1,27 @@
+"""Owns the door to inotify(7): descriptors that become readable when something happens in a directory or to a file."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+from typing import Final
+
+CLOSE_WRITE: Final = 0x8
+CLOSE_NOWRITE: Final = 0x10
+MOVED_TO: Final = 0x80
+CREATE: Final = 0x100
+DELETE: Final = 0x200
+
+
+def watch(path: Path, events: int) -> int:
+    """Non-blocking. Raises OSError."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    watcher = int(libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+    if watcher < 0:
+        raise OSError(ctypes.get_errno(), "inotify_init1")
+    if libc.inotify_add_watch(watcher, os.fsencode(path), events) < 0:
+        number = ctypes.get_errno()
+        os.close(watcher)
+        raise OSError(number, "inotify_add_watch")
+    return watcher
