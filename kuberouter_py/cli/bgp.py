@@ -4,24 +4,15 @@ Service's addresses are announced.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from kuberouter_py.cli.options import GoFlags, GoFlagsGroup, Texts, click_options, configuration, given_texts
+from kuberouter_py.cli.output import output_option, show
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-
-def _output() -> click.Option:
-    return click.Option(
-        ["-o", "output", "--output"],
-        type=click.Choice(["text", "json"]),
-        default="text",
-        help="form of the answer  [default: text]",
-    )
 
 
 def _sessions(output: str, **parameters: Any) -> int:
@@ -34,7 +25,7 @@ def _sessions(output: str, **parameters: Any) -> int:
     from kuberouter_py.cli.running import ask_agent
     from kuberouter_py.observe.bgp import bgp_text
 
-    _show(ask_agent(configuration(texts).socket, "/bgp"), output, bgp_text)
+    show(ask_agent(configuration(texts).socket, "/bgp"), output, bgp_text)
     return 0
 
 
@@ -44,7 +35,7 @@ def _routes(output: str, peers: Sequence[str], **parameters: Any) -> int:
     from kuberouter_py.observe.bgp import routes_text
 
     config = configuration({**inherited, **given_texts(parameters)})
-    _show(ask_agent(config.socket, "/bgp/routes", {"peers": ",".join(peers)}), output, routes_text)
+    show(ask_agent(config.socket, "/bgp/routes", {"peers": ",".join(peers)}), output, routes_text)
     return 0
 
 
@@ -54,12 +45,8 @@ def _service(output: str, service: str, **parameters: Any) -> int:
     from kuberouter_py.observe.bgp import service_text
 
     config = configuration({**inherited, **given_texts(parameters)})
-    _show(ask_agent(config.socket, "/bgp/service", {"service": service}), output, service_text)
+    show(ask_agent(config.socket, "/bgp/service", {"service": service}), output, service_text)
     return 0
-
-
-def _show(document: Any, output: str, text: Callable[[Any], str]) -> None:
-    click.echo(json.dumps(document, indent=2) if output == "json" else text(document), nl=output == "json")
 
 
 _routes_command = GoFlags(
@@ -67,7 +54,7 @@ _routes_command = GoFlags(
     callback=_routes,
     params=[
         click.Argument(["peers"], nargs=-1, metavar="[ADDRESS|NODE...]"),
-        _output(),
+        output_option(),
         *click_options(["socket"]),
     ],
     help="""Ask the running agent for the routes that its peers gave it, and got from it.
@@ -83,7 +70,7 @@ _service_command = GoFlags(
     callback=_service,
     params=[
         click.Argument(["service"], metavar="[NAMESPACE/]NAME"),
-        _output(),
+        output_option(),
         *click_options(["socket"]),
     ],
     help="""Ask the running agent which addresses of a Service this node announces, and why not the others.
@@ -96,7 +83,7 @@ bgp = GoFlagsGroup(
     "bgp",
     callback=_sessions,
     invoke_without_command=True,
-    params=[_output(), *click_options(["socket"])],
+    params=[output_option(), *click_options(["socket"])],
     commands={"routes": _routes_command, "service": _service_command},
     help="""Ask the running agent for its BGP sessions.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from kuberouter_py.cli.errors import Failure
 from kuberouter_py.cli.options import GoFlags, Texts, click_options, configuration, given_texts
+from kuberouter_py.cli.output import output_option, show
 
 _OF_MATRIX = {
     "namespaces": "",
@@ -43,7 +43,7 @@ def _connection(socket: str, output: str, sender: str | None, target: str | None
         raise Failure(f"Missing option '{'--to' if sender else '--from'}' (or --matrix and namespaces)")
     question = {"from": sender, "to": target, "actual": "true" if actual else "false"}
     document = ask_agent(socket, "/explain", question)
-    _show(document, output, explanation_text)
+    show(document, output, explanation_text)
     told = [*document["paths"], *document.get("policies", {}).get("connections", ())]
     return DIFFERENT if actual and any(each["differences"] for each in told) else 0
 
@@ -61,12 +61,8 @@ def _matrix(socket: str, output: str, own: Mapping[str, Any]) -> int:
         "file": file.name if file else "",
         "without": ",".join(own["untried"]),
     }
-    _show(ask_agent(socket, "/matrix", question, form=True), output, matrix_text)
+    show(ask_agent(socket, "/matrix", question, form=True), output, matrix_text)
     return 0
-
-
-def _show(document: Any, output: str, text: Callable[[Any], str]) -> None:
-    click.echo(json.dumps(document, indent=2) if output == "json" else text(document), nl=output == "json")
 
 
 explain = GoFlags(
@@ -98,12 +94,7 @@ explain = GoFlags(
             help="the table as it would be without this policy",
         ),
         click.Option(["--outside"], metavar="ADDRESS", help="who stands for the world in the table"),
-        click.Option(
-            ["-o", "output", "--output"],
-            type=click.Choice(["text", "json"]),
-            default="text",
-            help="form of the answer  [default: text]",
-        ),
+        output_option(),
         *click_options(["socket"]),
     ],
     help="""Ask the running agent what becomes of a new connection on this node, and why.

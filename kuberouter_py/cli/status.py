@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from kuberouter_py.cli.options import GoFlags, Texts, click_options, configuration, given_texts
+from kuberouter_py.cli.output import output_option, show
 
 
 def _status(output: str, **parameters: Any) -> int:
@@ -16,8 +16,7 @@ def _status(output: str, **parameters: Any) -> int:
     from kuberouter_py.observe.status import status_text
 
     config = configuration({**inherited, **given_texts(parameters)})
-    document = ask_agent(config.socket, "/status")
-    click.echo(json.dumps(document, indent=2) if output == "json" else status_text(document), nl=output == "json")
+    show(ask_agent(config.socket, "/status"), output, status_text)
     return 0
 
 
@@ -25,12 +24,7 @@ status = GoFlags(
     "status",
     callback=_status,
     params=[
-        click.Option(
-            ["-o", "output", "--output"],
-            type=click.Choice(["text", "json"]),
-            default="text",
-            help="form of the answer  [default: text]",
-        ),
+        output_option(),
         *click_options(["socket"]),
     ],
     help="""Ask the running agent: caches, controllers, what was refused and why, IPVS servers of somebody else.

@@ -43,8 +43,11 @@ class FakeAgent:
         self.news: list[Note] = []
         for one in objects:
             self.put(one)
-        self.controller = ServicesController(
-            config or Config(),
+        self.controller = self._made(config or Config(), node_name)
+
+    def _made(self, config: Config, node_name: str) -> ServicesController:
+        return ServicesController(
+            config,
             node_name,
             self.cache,
             self.node,
@@ -121,17 +124,7 @@ class FakeAgent:
         """A new process over the same cluster and kernel, which remembers nothing."""
         again = FakeAgent(config=config, kernel=self.kernel)
         again.cache, again.node = self.cache, replace(self.node)
-        again.controller = ServicesController(
-            config or Config(),
-            NODE_NAME,
-            again.cache,
-            again.node,
-            again.kernel.tables(),
-            again.kernel,
-            Clocks(lambda: again.now, lambda: again.now),
-            again._reported,
-            messages=lambda: len(again.kernel.journal),
-        )
+        again.controller = again._made(config or Config(), NODE_NAME)
         return again
 
 

@@ -12,6 +12,7 @@ import pytest
 from kuberouter_py.bgp.engine import Engine
 from kuberouter_py.bgp.process import end
 from kuberouter_py.kernel.command import run
+from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
 from tests.kernel.birds import Listening, Router
 from tests.kernel.exam import sh
 
@@ -35,6 +36,13 @@ def netns() -> Iterator[None]:
     finally:
         _check(_libc.setns(before, _CLONE_NEWNET))
         os.close(before)
+
+
+@pytest.fixture
+def batch(netns: None) -> Iterator[Batch]:
+    batch = Batch(NETLINK_ROUTE, strict=True)
+    yield batch
+    batch.close()
 
 
 @pytest.fixture

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from kuberouter_py.kernel.bridge import BridgePorts
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink import Batch
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh
 
 pytestmark = pytest.mark.usefixtures("netns")
 
 
-@pytest.fixture
-def batch() -> Iterator[Batch]:
+@pytest.fixture(autouse=True)
+def ports(netns: None) -> None:
     sh("""ip link add br0 type bridge; ip link set br0 up
           for n in 0 1 2; do ip link add port$n type veth peer name peer$n; ip link set port$n master br0; done
           bridge link set dev port2 hairpin on""")
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield batch
-    batch.close()
 
 
 def hairpin() -> dict[str, bool]:

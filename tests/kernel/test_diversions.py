@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kuberouter_py.kernel.diversions import BROKEN, Diversions
@@ -20,10 +18,8 @@ by_family = pytest.mark.parametrize("family", [4, 6])
 
 
 @pytest.fixture
-def diversions() -> Iterator[Diversions]:
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield Diversions(batch)
-    batch.close()
+def diversions(batch: Batch) -> Diversions:
+    return Diversions(batch)
 
 
 def everything() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -20,13 +20,6 @@ PODS = {4: "10.244.1.0/24", 6: "fd00:10:244:1::/64"}
 
 pytestmark = pytest.mark.usefixtures("netns")
 by_family = pytest.mark.parametrize("family", [4, 6])
-
-
-@pytest.fixture
-def batch() -> Iterator[Batch]:
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield batch
-    batch.close()
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 
 from kuberouter_py.kernel.links import Addresses, Links, find_link, link_states
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink import Batch
 from kuberouter_py.model.kernel import Address, Link
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh
@@ -17,13 +16,6 @@ from tests.kernel.exam import bring, difference, settle, sh
 LINK = "kube-dummy-if"
 
 pytestmark = pytest.mark.usefixtures("netns")
-
-
-@pytest.fixture
-def batch() -> Iterator[Batch]:
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield batch
-    batch.close()
 
 
 def packed(text: str) -> bytes:

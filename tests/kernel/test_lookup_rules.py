@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from kuberouter_py.kernel.diversions import Diversions
@@ -23,13 +21,6 @@ MARKS = Diversion(0x4000_0000, 0xC00F_FF00)
 
 pytestmark = pytest.mark.usefixtures("netns")
 by_family = pytest.mark.parametrize("family", [4, 6])
-
-
-@pytest.fixture
-def batch() -> Iterator[Batch]:
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield batch
-    batch.close()
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -15,20 +14,19 @@ from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.links import Addresses, Links
 from kuberouter_py.kernel.monitor import (
     DIVERSION_NEWS,
-    EVERYTHING,
     NODE_ADDRESS_NEWS,
     PORT_NEWS,
     VIP_LINK_NEWS,
     Monitor,
 )
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink import Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.model.kernel import Address, Diversion, Link, Route
 from kuberouter_py.ports import Plan
+from tests.kernel.announced import WITHIN, check_lost_announcements, turning
 from tests.kernel.exam import sh
 
 LINK = "kube-dummy-if"
-WITHIN = 10.0
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -42,8 +40,8 @@ NODE = {4: packed("192.0.2.2"), 6: packed("fd00:9::2")}
 
 
 class Listening:
-    def __init__(self) -> None:
-        self.batch = Batch(NETLINK_ROUTE, strict=True)
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
         self.routes = Routes(self.batch, [LINK])
         self.addresses = Addresses(self.batch, [LINK], self.routes.write_again)
         self.news: queue.Queue[str] = queue.Queue()
@@ -70,19 +68,13 @@ class Listening:
 
 
 @pytest.fixture
-def listening() -> Iterator[Listening]:
+def listening(batch: Batch) -> Iterator[Listening]:
     sh(f"""ip link add {LINK} type dummy; ip link set {LINK} up; ip link add up0 type dummy; ip link set up0 up
            ip address add 192.0.2.2/24 dev up0; ip address add fd00:9::2/64 dev up0 nodad
            ip link add br0 type bridge; ip link set br0 up""")
-    found = Listening()
-    found.monitor.open()
-    thread = threading.Thread(target=found.monitor.run)
-    thread.start()
-    yield found
-    found.monitor.stop()
-    thread.join(WITHIN)
-    assert not thread.is_alive()
-    found.batch.close()
+    found = Listening(batch)
+    with turning(found.monitor):
+        yield found
 
 
 @pytest.mark.parametrize(
@@ -162,27 +154,4 @@ def test_a_link_of_ours_that_comes_back_is_known(listening: Listening) -> None:
 
 
 def test_lost_announcements_are_everything(listening: Listening) -> None:
-    hold: threading.Event = threading.Event()
-    told: list[frozenset[str]] = []
-    arrived = threading.Event()
-
-    def slowly(news: frozenset[str]) -> None:
-        told.append(news)
-        if len(told) == 1:
-            arrived.set()
-            hold.wait(WITHIN)
-        elif news == EVERYTHING:
-            arrived.set()
-
-    monitor = Monitor([LINK], slowly, frozenset, receive_queue=4096)
-    monitor.open()
-    thread = threading.Thread(target=monitor.run, daemon=True)
-    thread.start()
-    sh("ip address add 192.0.2.3/24 dev up0")
-    assert arrived.wait(WITHIN)
-    arrived.clear()
-    sh("ip -batch -", "".join(f"address add 198.51.{n // 250}.{n % 250 + 1}/32 dev up0\n" for n in range(300)))
-    hold.set()
-    assert arrived.wait(WITHIN)
-    monitor.stop()
-    thread.join(WITHIN)
+    check_lost_announcements(lambda on_news: Monitor([LINK], on_news, frozenset, receive_queue=4096))

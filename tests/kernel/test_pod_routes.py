@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -41,13 +41,10 @@ def via(family: int, gateway: str = "", source: bool = False) -> PodRoute:
     return PodRoute("up0", packed(gateway or PEER[family]), packed(NODE[family]) if source else b"")
 
 
-@pytest.fixture
-def batch() -> Iterator[Batch]:
+@pytest.fixture(autouse=True)
+def links(netns: None) -> None:
     sh(f"""ip link add up0 type dummy; ip link set up0 up; ip link add tun0 type dummy; ip link set tun0 up
            ip address add {NODE[4]}/24 dev up0; ip address add {NODE[6]}/64 dev up0 nodad""")
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield batch
-    batch.close()
 
 
 @pytest.fixture

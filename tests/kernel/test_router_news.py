@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,12 +10,11 @@ import pytest
 from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.handover import Handover
 from kuberouter_py.kernel.lookup_rules import LookupRules
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink import Batch
 from kuberouter_py.kernel.pod_routes import PodRoutes
 from kuberouter_py.kernel.router_news import (
     ANNOUNCED_NEWS,
     BRIDGE_NEWS,
-    EVERYTHING,
     LINK_NEWS,
     POD_ROUTE_NEWS,
     RULE_NEWS,
@@ -30,9 +28,9 @@ from kuberouter_py.model.names import TUNNEL_ALIAS, tunnel_name
 from kuberouter_py.model.podnet import LookupRule, PodRoute, RouteKey, Tunnel
 from kuberouter_py.model.values import parse_cidr
 from kuberouter_py.ports import Plan
+from tests.kernel.announced import WITHIN, check_lost_announcements, turning
 from tests.kernel.exam import sh
 
-WITHIN = 10.0
 VIP_LINK = "kube-dummy-if"
 TUNNEL = "krt4-c0000203"
 PODS = {4: "10.244.2.0/24", 6: "fd00:10:244:2::/64"}
@@ -45,8 +43,8 @@ by_family = pytest.mark.parametrize("family", [4, 6])
 
 
 class Listening:
-    def __init__(self) -> None:
-        self.batch = Batch(NETLINK_ROUTE, strict=True)
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
         self.holding: Callable[[str], bool] = {TUNNEL}.__contains__
         self.news: queue.Queue[frozenset[str]] = queue.Queue()
         self.signs = 0
@@ -70,21 +68,15 @@ class Listening:
 
 
 @pytest.fixture
-def listening() -> Iterator[Listening]:
+def listening(batch: Batch) -> Iterator[Listening]:
     sh(f"""ip link add {VIP_LINK} type dummy; ip link set {VIP_LINK} up
            ip link add up0 type dummy; ip link set up0 up
            ip address add 192.0.2.2/24 dev up0; ip address add fd00:9::2/64 dev up0 nodad
            ip link add {TUNNEL} type dummy; ip link set {TUNNEL} up alias "{TUNNEL_ALIAS}"
            ip link add kube-bridge type bridge; ip link set kube-bridge up""")
-    found = Listening()
-    found.listener.open()
-    thread = threading.Thread(target=found.listener.run)
-    thread.start()
-    yield found
-    found.listener.stop()
-    thread.join(WITHIN)
-    assert not thread.is_alive()
-    found.batch.close()
+    found = Listening(batch)
+    with turning(found.listener):
+        yield found
 
 
 def key(cidr: str, table: int = 254) -> RouteKey:
@@ -231,26 +223,7 @@ def test_no_news(listening: Listening) -> None:
 
 
 def test_lost_announcements_are_everything() -> None:
-    hold, told, arrived = threading.Event(), list[frozenset[str]](), threading.Event()
-
-    def slowly(news: frozenset[str]) -> None:
-        told.append(news)
-        if len(told) == 1:
-            arrived.set()
-            hold.wait(WITHIN)
-        elif news == EVERYTHING:
-            arrived.set()
-
     sh("ip link add up0 type dummy; ip link set up0 up")
-    listener = RouterNews([VIP_LINK], ["kube-bridge"], slowly, frozenset, receive_queue=4096)
-    listener.open()
-    thread = threading.Thread(target=listener.run, daemon=True)
-    thread.start()
-    sh("ip address add 192.0.2.3/24 dev up0")
-    assert arrived.wait(WITHIN)
-    arrived.clear()
-    sh("ip -batch -", "".join(f"address add 198.51.{n // 250}.{n % 250 + 1}/32 dev up0\n" for n in range(300)))
-    hold.set()
-    assert arrived.wait(WITHIN)
-    listener.stop()
-    thread.join(WITHIN)
+    check_lost_announcements(
+        lambda on_news: RouterNews([VIP_LINK], ["kube-bridge"], on_news, frozenset, receive_queue=4096)
+    )

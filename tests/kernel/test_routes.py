@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
 
 from kuberouter_py.kernel.links import Addresses, Links
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink import Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.model.kernel import Address, Link, Route
 from kuberouter_py.ports import Plan
@@ -24,13 +23,6 @@ by_family = pytest.mark.parametrize("family", [4, 6])
 
 def packed(text: str) -> bytes:
     return ip_address(text).packed
-
-
-@pytest.fixture
-def batch() -> Iterator[Batch]:
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield batch
-    batch.close()
 
 
 @pytest.fixture

@@ -59,10 +59,8 @@ def kernel_encapsulates() -> bool:
 
 
 @pytest.fixture
-def tunnels() -> Iterator[Tunnels]:
-    batch = Batch(NETLINK_ROUTE, strict=True)
-    yield Tunnels(batch)
-    batch.close()
+def tunnels(batch: Batch) -> Tunnels:
+    return Tunnels(batch)
 
 
 def shown(link: str) -> str:

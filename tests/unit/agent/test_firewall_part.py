@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from types import SimpleNamespace
-from typing import Any
 
 import msgspec
 import pytest
@@ -19,29 +17,15 @@ from kuberouter_py.observe.denied import DeniedCounters, DeniedTotals
 from kuberouter_py.ports import Busy
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
+from tests.fakes.parts import FakeRunner, bare
 
 NODE = ObjectKey("", "n1")
 ADDRESS = bytes([10, 244, 1, 5])
 
 
-def bare(**parts: Any) -> Any:
-    """A part with just these of its own parts."""
-    part: Any = object.__new__(FirewallPart)
-    vars(part).update({f"_{name}": each for name, each in parts.items()})
-    return part
-
-
-class FakeRunner:
-    def __init__(self) -> None:
-        self.rung: list[object] = []
-
-    def ring(self, keys: Iterable[object]) -> None:
-        self.rung += keys
-
-
 def test_each_kind_rings_with_its_own_keys_and_of_nodes_only_ours() -> None:
     runner, broadcaster = FakeRunner(), Broadcaster()
-    bare(runner=runner, node=NODE, source=broadcaster).subscribe()
+    bare(FirewallPart, runner=runner, node=NODE, source=broadcaster).subscribe()
     same = ObjectKey("", "x")
     for kind in (POD, NAMESPACE, POLICY, "Node"):
         broadcaster.ring(kind, {same})
@@ -62,7 +46,7 @@ def test_each_kind_rings_with_its_own_keys_and_of_nodes_only_ours() -> None:
 )
 def test_links_that_may_be_bridges_make_it_look_at_the_node(news: set[str], rung: list[Rung]) -> None:
     runner = FakeRunner()
-    bare(runner=runner)._kernel_news(frozenset(news))
+    bare(FirewallPart, runner=runner)._kernel_news(frozenset(news))
     assert runner.rung == rung
 
 
@@ -87,6 +71,7 @@ def test_denied_packets_are_told_of_the_nodes_pods_also_when_they_cannot_be_read
         return answer
 
     part = bare(
+        FirewallPart,
         node=NODE,
         source=SimpleNamespace(cache=cache),
         edges=SimpleNamespace(denied=denied),
@@ -110,5 +95,7 @@ def test_policies_are_enforced_when_everything_stands(
     synced: bool, counts: dict[str, int], failures: int, reason: str
 ) -> None:
     status = SimpleNamespace(synced=synced, counts=counts, failures=failures)
-    part = bare(edges=SimpleNamespace(facts=dict), controller=SimpleNamespace(status=lambda _facts: status))
+    part = bare(
+        FirewallPart, edges=SimpleNamespace(facts=dict), controller=SimpleNamespace(status=lambda _facts: status)
+    )
     assert part.unenforced() == reason

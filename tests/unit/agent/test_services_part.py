@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
 
 import msgspec
 
@@ -18,21 +17,7 @@ from kuberouter_py.observe.programming import Programming
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.watchers.cache import Cache
 from tests.fakes.objects import NODE_NAME, node
-
-
-def bare(**parts: Any) -> Any:
-    """A part with just these of its own parts."""
-    part: Any = object.__new__(ServicesPart)
-    vars(part).update({f"_{name}": each for name, each in parts.items()})
-    return part
-
-
-class FakeRunner:
-    def __init__(self) -> None:
-        self.rung: list[object] = []
-
-    def ring(self, keys: Iterable[object]) -> None:
-        self.rung += keys
+from tests.fakes.parts import FakeRunner, bare
 
 
 def test_of_other_nodes_only_addresses_ring() -> None:
@@ -40,6 +25,7 @@ def test_of_other_nodes_only_addresses_ring() -> None:
     told: list[tuple[str, ...]] = []
     proxy = SimpleNamespace(node=lambda *, deleting, taints: told.append(taints))
     part = bare(
+        ServicesPart,
         node=NODE_NAME,
         elsewhere={},
         source=SimpleNamespace(cache=cache),
@@ -78,6 +64,7 @@ def test_timeouts_are_set_once_after_the_first_sync_that_finds_an_ip_vs() -> Non
     now = [100.0]
     proxy = ProxyHealth(10.0, lambda: now[0])
     part = bare(
+        ServicesPart,
         timeouts=(900.0, 0.0, 300.0),
         edges=SimpleNamespace(servers=SimpleNamespace(set_timeouts=set_timeouts)),
         programming=Programming(0.0),
