@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.labkit import boot, controlplane, own_network, scenario, wires
+from tests.labkit import boot, controlplane, own_network, scenario, side_by_side, wires
 from tests.labkit.machine import PROGRAMS
 from tests.labkit.model import Scenario
 from tests.labkit.ports import LabError
@@ -31,7 +31,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if options.action == "exec":
             return execute(options.command[options.command[:1] == ["--"] :], options.timeout)
-        return play(options.files, machine=options.json, keep=options.keep, only_check=options.action == "check")
+        if options.action == "check":
+            return check(options.files, machine=options.json)
+        return play(options.files, machine=options.json, keep=options.keep, labs=options.labs)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return LAB_FAILED
@@ -45,12 +47,18 @@ def _parser() -> argparse.ArgumentParser:
     for action in (run, check):
         action.add_argument("files", nargs="+", type=Path, metavar="FILE")
         action.add_argument("--json", action="store_true", help="print one JSON document")
-        action.set_defaults(keep=False)
     run.add_argument("--keep", action="store_true", help="a shell in the lab after a file's last step or its failure")
+    run.add_argument("--labs", type=_at_least_one, default=1, metavar="N", help="in so many lab kernels at a time")
     execute = actions.add_parser("exec", help="run one command in the lab kernel: exec -- COMMAND...")
     execute.add_argument("--timeout", type=float, default=boot.Job.timeout, help="in seconds (default %(default)g)")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
     return parser
+
+
+def _at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of lab kernels, which is 1 or more")
+    return int(text)
 
 
 def execute(command: Sequence[str], timeout: float) -> int:
@@ -65,23 +73,35 @@ def execute(command: Sequence[str], timeout: float) -> int:
         return boot.choose().run(job)
 
 
-def play(files: Sequence[Path], *, machine: bool, keep: bool, only_check: bool) -> int:
-    """Reads every file before anything boots, then plays them all in one lab kernel."""
+def check(files: Sequence[Path], *, machine: bool) -> int:
     found, errors = read(files)
     if errors:
-        for error in errors:
-            print(error, file=sys.stderr)
-        if machine:
-            print(json.dumps({"errors": [_as_json(error) for error in errors]}, indent=1))
-        return NOT_UNDERSTOOD
-    if only_check:
-        print(json.dumps({"errors": []}) if machine else f"{len(found)} understood")
-        return HELD
+        return _not_understood(errors, machine)
+    print(json.dumps({"errors": []}) if machine else f"{len(found)} understood")
+    return HELD
+
+
+def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int) -> int:
+    """Reads every file before anything boots, then plays them all in one lab kernel, or in several at a time."""
+    found, errors = read(files)
+    if errors:
+        return _not_understood(errors, machine)
     if keep and not sys.stdin.isatty():
         print("lab: --keep wants a terminal, and standard input is none: going on without a shell", file=sys.stderr)
         keep = False
-    results, broken = boot_and_play([entry for entry, _ in found], [text for _, text in found], machine, keep)
+    if labs > 1 and len(found) > 1 and not keep:
+        results, broken = side_by_side.boot_and_play(files, labs, sys.stderr if machine else sys.stdout)
+    else:
+        results, broken = boot_and_play([entry for entry, _ in found], [text for _, text in found], machine, keep)
     return close(results, len(found), broken, machine=machine)
+
+
+def _not_understood(errors: Sequence[FormatError], machine: bool) -> int:
+    for error in errors:
+        print(error, file=sys.stderr)
+    if machine:
+        print(json.dumps({"errors": [_as_json(error) for error in errors]}, indent=1))
+    return NOT_UNDERSTOOD
 
 
 def read(files: Sequence[Path]) -> tuple[list[tuple[Scenario, str]], list[FormatError]]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.labkit import __main__ as lab
+from tests.labkit import side_by_side
 from tests.labkit.ports import LabError
 
 GOOD = "steps: [run: {at: node/n1, command: 'true'}]\n"
@@ -85,3 +86,40 @@ def test_the_lab_itself_failing(
     monkeypatch.setattr(lab, "boot_and_play", fails)
     assert lab.main(["run", files["good"]]) == 125
     assert capsys.readouterr().err == "lab: no kernel for the lab\n"
+
+
+def test_several_kernels_play_a_share_each(
+    files: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares: list[tuple[list[str], str]] = []
+
+    def play(say: side_by_side.Say, share: list[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
+        names = [str(file) for file in share]
+        shares.append((names, cpu))
+        return [{"file": name, "outcome": "passed"} for name in names], "" if len(share) > 1 else "the kernel fell over"
+
+    monkeypatch.setattr(side_by_side, "_play", play)
+    monkeypatch.setenv("LAB_CPU", "3 5")
+    chosen = [str(Path(files["good"]).with_name(f"{number}.yaml")) for number in range(3)]
+    for name in chosen:
+        Path(name).write_text(GOOD)
+    assert lab.main(["run", "--json", "--labs", "2", *chosen]) == 0
+    out, err = capsys.readouterr()
+    assert [result["file"] for result in json.loads(out)["files"]] == chosen
+    assert err == "lab: the kernel fell over\n"
+    assert sorted(shares) == [([chosen[0], chosen[2]], "3"), ([chosen[1]], "5")]
+
+
+def test_outputs_of_two_kernels_never_mix() -> None:
+    said: list[str] = []
+    side_by_side.whole(["a.yaml\n", "  ok\n", "\n", "b.yaml\n", "  cut sh"], said.append)
+    assert said == ["a.yaml\n  ok\n\n", "b.yaml\n  cut sh"]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "two", ""])
+def test_a_number_of_kernels_that_is_none(
+    files: dict[str, str], number: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        lab.main(["run", f"--labs={number}", files["good"]])
+    assert f"{number!r} is no number of lab kernels" in capsys.readouterr().err
