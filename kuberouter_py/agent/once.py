@@ -67,7 +67,7 @@ class Planned(NamedTuple):
     unread: list[str]
 
 
-def plan(config: Config, _socket: str | None) -> Planned:
+def plan(config: Config) -> Planned:
     """What a first sync, or with --cleanup a cleanup, would write now. Raises EdgeError, NoCluster."""
     configure("console", config.v or QUIET)
     firewall, services, routing = (

@@ -17,17 +17,15 @@ def _plan(**parameters: Any) -> int:
     texts = {**inherited, **given_texts(parameters)}
     config = configuration(texts)
     must_be_root("plan")
-    running = None  # the socket of the agent whose configuration, and draining state, is meant
     if not texts.keys() - {"socket"}:
         from kuberouter_py.cli.running import running_config
 
-        running = config.socket
-        config = running_config(running)
+        config = running_config(config.socket)
     from kuberouter_py.agent import plan
     from kuberouter_py.observe.log import configure
 
     configure("console", config.v)  # on stderr; what is printed here is the plan and nothing else
-    planned = plan(config, running)
+    planned = plan(config)
     for line in planned.lines:
         click.echo(line)
     if planned.unread:

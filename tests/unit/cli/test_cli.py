@@ -44,8 +44,8 @@ class Agent(ModuleType):
         tell("told")
         return 2
 
-    def plan(self, config: Config, socket: str | None) -> Planned:
-        self.calls.append(("plan", config, socket))
+    def plan(self, config: Config) -> Planned:
+        self.calls.append(("plan", config))
         return self.planned
 
 
@@ -146,7 +146,7 @@ def test_a_boolean_never_eats_the_next_word(agent: Agent) -> None:
     ]  # fmt: skip
     agent.planned = Planned(["ipvsadm -A -t 10.96.0.1:443 -s rr"], True, [])
     assert run("--run-router", "plan") == 2
-    assert agent.calls == [("plan", Config(), None)]
+    assert agent.calls == [("plan", Config())]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_plan_prints_and_says_whether_there_is_a_difference(agent: Agent, capsys
     agent.planned = Planned([], False, [])
     assert run("--manifests", "/srv/manifests", "plan", "--vip-binding=route") == 0
     assert capsys.readouterr().out == ""
-    assert agent.calls[-1] == ("plan", Config(manifests="/srv/manifests", vip_binding="route"), None)
+    assert agent.calls[-1] == ("plan", Config(manifests="/srv/manifests", vip_binding="route"))
 
 
 def test_a_plan_with_a_hole_is_an_error(agent: Agent, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +223,7 @@ def test_a_plan_with_a_hole_is_an_error(agent: Agent, capsys: pytest.CaptureFixt
 
 def test_plan_without_options_means_the_running_agent(agent: Agent, socket: str) -> None:
     assert run("plan", "--socket", socket) == 0
-    assert agent.calls == [("plan", Config(socket=socket, vip_binding="route"), socket)]
+    assert agent.calls == [("plan", Config(socket=socket, vip_binding="route"))]
 
 
 def test_status(agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]) -> None:
