@@ -13,6 +13,7 @@ from kuberouter_py.controllers.firewall.judge import Direction, rules_of
 from kuberouter_py.controllers.reading import Met
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import SetMember, address_text
+from kuberouter_py.model.names import CHAIN_PREFIX
 from kuberouter_py.model.notation import entry_text, protocol_text
 from kuberouter_py.model.policies import NetworkPolicy
 
@@ -93,7 +94,9 @@ def _passed(passed: Passed | None) -> dict[str, Any] | None:
 
 
 def _rule(met: Met) -> str:
-    return f"{met.chain.chain} {met.number}: {met.rule}"
+    """ "KRPY-FW-TO 3: -j …"; of a chain that is everybody's, where our rules stand among others, without the number."""
+    ours = met.chain.chain.startswith(CHAIN_PREFIX)
+    return f"{met.chain.chain} {met.number}: {met.rule}" if ours else f"{met.chain.chain}: {met.rule}"
 
 
 def _member(member: SetMember) -> str:

@@ -156,7 +156,7 @@ def test_every_rule_says_what_keeps_the_sender_out() -> None:
             "among its ports (every udp port)"
         ),
         "  rules that it meets at FORWARD, as decided:",
-        "    FORWARD 1: -j KRPY-FW-FORWARD",
+        "    FORWARD: -j KRPY-FW-FORWARD",
         "    KRPY-FW-FORWARD 2: -j KRPY-FW-PODS",
         "    KRPY-FW-PODS 3: -j KRPY-FW-FROM",
         f"    KRPY-FW-FROM 1: -m set ! --match-set {firewall_set('egress', 4)} src ! --update-counters -j RETURN",
@@ -203,9 +203,9 @@ def test_before_ip_vs_nobody_is_judged() -> None:
     document = told(agent, through, actual=True)
     assert (document["allowed"], document["hooks"], document["differences"]) == (True, ["INPUT", "OUTPUT"], [])
     rules = document["actual"]["rules"]
-    assert rules[:2] == ["INPUT 1: -j KRPY-FW-INPUT", f"KRPY-FW-INPUT 2: {rules[1].partition(': ')[2]}"]
+    assert rules[:2] == ["INPUT: -j KRPY-FW-INPUT", f"KRPY-FW-INPUT 2: {rules[1].partition(': ')[2]}"]
     assert rules[1].endswith("-j RETURN")
-    assert rules[2] == "OUTPUT 1: -j KRPY-FW-OUTPUT"
+    assert rules[2] == "OUTPUT: -j KRPY-FW-OUTPUT"
     agent.kernel.chains[Chain(4, "filter", "KRPY-FW-INPUT")] = Rules(("-j KRPY-FW-FROM",))
     document = told(agent, through, actual=True)
     assert document["verdict"].startswith("denied by this node's rules, and should be allowed")
