@@ -16,7 +16,8 @@ from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.observe.http import Response, json_response, text_response
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.watchers.kinds import NETWORK_POLICIES
-from kuberouter_py.watchers.manifest_files import FileError, read_manifest
+from kuberouter_py.watchers.manifest_files import read_manifest
+from kuberouter_py.watchers.manifest_items import FileError
 
 MOST = 150  # pods: as many verdicts as fit into a few seconds, and columns as fit on no screen
 OUTSIDE = ("198.51.100.1", "2001:db8::1")  # stand for the world: nobody's (RFC 5737, RFC 3849)

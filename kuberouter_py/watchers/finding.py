@@ -14,7 +14,8 @@ from kuberouter_py.watchers.api import ApiClient
 from kuberouter_py.watchers.api_errors import NotFound
 from kuberouter_py.watchers.decode import DecodeError, decode
 from kuberouter_py.watchers.kinds import PODS
-from kuberouter_py.watchers.manifest_files import FileError, read_manifest
+from kuberouter_py.watchers.manifest_files import read_manifest
+from kuberouter_py.watchers.manifest_items import FileError
 from kuberouter_py.watchers.manifests import SUFFIXES
 
 

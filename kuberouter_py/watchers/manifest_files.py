@@ -18,10 +18,7 @@ import msgspec
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.watchers.decode import ClusterObject, DecodeError, decode_versioned, head
 from kuberouter_py.watchers.kinds import Kind
-
-
-class FileError(Exception):
-    """Nothing of the file can be used, and what it said before stays in force. The message starts with file:line."""
+from kuberouter_py.watchers.manifest_items import FileError, Item, inherited
 
 
 class Found(msgspec.Struct, frozen=True, gc=False):
@@ -42,15 +39,6 @@ class Undecodable(NamedTuple):
 class Manifest:
     found: list[Found] = field(default_factory=list)
     undecodable: list[Undecodable] = field(default_factory=list)
-
-
-class Item(NamedTuple):
-    """One object in a file, as JSON."""
-
-    raw: bytes | msgspec.Raw
-    line: int
-    api_version: str = ""  # where it does not say so itself
-    kind: str = ""
 
 
 class _ListJson(msgspec.Struct, gc=False):
@@ -118,12 +106,6 @@ def _json_items(name: str, data: bytes) -> Iterator[Item]:
             line += data.count(b"\n", at, start)
             at = start
         yield Item(raw, line, *inheritance)
-
-
-def inherited(api_version: str | None, kind: str | None) -> tuple[str, str]:
-    """What an item that does not say its own version and kind has: those of a typed list (ServiceList)."""
-    kind = (kind or "").removesuffix("List")
-    return (api_version or "", kind) if kind else ("", "")
 
 
 def _json_line(data: bytes, error: BaseException) -> int:

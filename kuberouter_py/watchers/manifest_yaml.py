@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from kuberouter_py.watchers.manifest_files import FileError, Item, inherited
+from kuberouter_py.watchers.manifest_items import FileError, Item, inherited
 
 _FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml's, eight times faster where it is there
 

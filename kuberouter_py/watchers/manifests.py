@@ -28,7 +28,8 @@ from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.decode import ClusterObject
 from kuberouter_py.watchers.kinds import Kind
-from kuberouter_py.watchers.manifest_files import FileError, Manifest, read_manifest
+from kuberouter_py.watchers.manifest_files import Manifest, read_manifest
+from kuberouter_py.watchers.manifest_items import FileError
 from kuberouter_py.watchers.status import WatchStatus
 
 log = structlog.get_logger(__name__)

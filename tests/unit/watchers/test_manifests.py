@@ -24,7 +24,8 @@ from kuberouter_py.watchers.cache import Cache
 from kuberouter_py.watchers.decode_fields import address
 from kuberouter_py.watchers.decode_workloads import ENDPOINT_WEIGHT
 from kuberouter_py.watchers.kinds import ENDPOINT_SLICES, POD_METADATA, PODS, SERVICES, Kind, own_node
-from kuberouter_py.watchers.manifest_files import FileError, read_manifest
+from kuberouter_py.watchers.manifest_files import read_manifest
+from kuberouter_py.watchers.manifest_items import FileError
 from kuberouter_py.watchers.manifests import LATEST, SOONEST, ManifestFolder, _interval
 from kuberouter_py.watchers.watchers import Watchers
 
