@@ -55,21 +55,7 @@ def status_document(
     """
     cache_documents = {cache.kind: _cache(cache) for cache in caches}
     controller_documents = {controller.name: _controller(controller) for controller in controllers}
-    found = [
-        *problems,
-        *_cache_problems(cache_documents),
-        *(
-            f"{name}: {one['failures']} {'entry' if one['failures'] == 1 else 'entries'} refused or unreadable"
-            for name, one in controller_documents.items()
-            if one["failures"]
-        ),
-        *(
-            f"{name}: {_counted(one['counts'][what], what)}"
-            for name, one in controller_documents.items()
-            for what in PROBLEMS
-            if one["counts"].get(what)
-        ),
-    ]
+    found = [*problems, *_cache_problems(cache_documents), *_controller_problems(controller_documents)]
     waiting = [f"cache {kind}" for kind, one in cache_documents.items() if not one["synced"]]
     waiting += [f"first sync of {name}" for name, one in controller_documents.items() if not one["synced"]]
     return {
@@ -103,6 +89,14 @@ def _cache_problems(caches: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if one["problems"]:
             count = len(one["problems"])
             yield f"cache {kind}: {count} {'object' if count == 1 else 'objects'} left out, not decodable"
+
+
+def _controller_problems(controllers: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    for name, one in controllers.items():
+        if one["failures"]:
+            yield f"{name}: {one['failures']} {'entry' if one['failures'] == 1 else 'entries'} refused or unreadable"
+    for name, one in controllers.items():
+        yield from (f"{name}: {_counted(one['counts'][what], what)}" for what in PROBLEMS if one["counts"].get(what))
 
 
 def _controller(status: ControllerStatus) -> dict[str, Any]:

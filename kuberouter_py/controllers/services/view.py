@@ -80,12 +80,7 @@ def node_view(
     told = known | set(map(family_of, said)) if node else known
     pod_cidrs = node.pod_cidrs if node else ()
     bridges = _bridges(config, links, pod_cidrs)
-    mode = _detect_mode(config, pod_cidrs)
-    cidrs = {"NodeCIDR": pod_cidrs, "ClusterCIDR": config.cluster_cidr}.get(mode, ())
-    interface = {
-        "BridgeInterface": config.pod_bridge_interface,
-        "InterfaceNamePrefix": f"{config.pod_interface_name_prefix}+",
-    }.get(mode, "")
+    detector, detector_cidrs, detector_interface = _detector(config, pod_cidrs)
     return NodeView(
         name=name,
         zone=node.labels.get(ZONE_LABEL, "") if node else "",
@@ -98,9 +93,9 @@ def node_view(
         pod_cidrs=pod_cidrs,
         service_cidrs=config.service_cluster_ip_range or service_cidrs,
         allocated_cidrs=service_cidrs,
-        detector=mode,
-        detector_cidrs=tuple(cidrs),
-        detector_interface=interface,
+        detector=detector,
+        detector_cidrs=detector_cidrs,
+        detector_interface=detector_interface,
         bridges=bridges,
         uplinks=tuple(sorted({local[address] for address in primary.values() if address in local})),
         missing_schedulers=missing_schedulers,
@@ -175,9 +170,16 @@ def _bridges(config: Config, links: Sequence[LinkState], pod_cidrs: Sequence[Cid
     )
 
 
-def _detect_mode(config: Config, pod_cidrs: Sequence[Cidr]) -> str:
-    """S8.02; where no flag says how, NodeCIDR if the Node has podCIDRs."""
+def _detector(config: Config, pod_cidrs: tuple[Cidr, ...]) -> tuple[str, tuple[Cidr, ...], str]:
+    """How local pods are told (S8.02), and by which ranges, or which links ("veth+"). Where no flag says how, NodeCIDR
+    if the Node has podCIDRs.
+    """
     mode = config.local_mode()
-    if mode != "auto":
-        return mode
-    return "NodeCIDR" if pod_cidrs else "none"
+    if mode == "auto":
+        mode = "NodeCIDR" if pod_cidrs else "none"
+    cidrs = {"NodeCIDR": pod_cidrs, "ClusterCIDR": config.cluster_cidr}.get(mode, ())
+    links = {
+        "BridgeInterface": config.pod_bridge_interface,
+        "InterfaceNamePrefix": f"{config.pod_interface_name_prefix}+",
+    }
+    return mode, tuple(cidrs), links.get(mode, "")
