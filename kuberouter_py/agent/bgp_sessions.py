@@ -64,6 +64,7 @@ class BgpSessions:
         self._digests = digests
         self._unanswered = Unanswered()
         self._looked = 0.0
+        self._seen: tuple[Sequence[PeerState], str] = ((), "")
 
     def heard(self) -> None:
         """The engine says that a session has changed. Any thread; also once at the start, before any has."""
@@ -106,13 +107,18 @@ class BgpSessions:
         with self._lock:
             return [SessionCounters(peer, self._sessions.flaps(peer.address)) for peer in states]
 
+    def look(self) -> None:
+        """The engine is asked once for facts() and problems()."""
+        self._seen = self._states()
+
     def facts(self) -> Mapping[str, str]:
-        """For `status`."""
-        states, problem = self._states()
+        """For `status`, as of the last look()."""
+        states, problem = self._seen
         return {**facts(self._config, self._speaker(), states), **({"BGP sessions": problem} if problem else {})}
 
     def problems(self) -> list[str]:
-        states, problem = self._states()
+        """As of the last look()."""
+        states, problem = self._seen
         return [f"BGP: {problem}"] if problem else list(problems(states, self._wall()))
 
     def questions(self) -> Mapping[str, Question]:

@@ -121,6 +121,11 @@ class RoutingPart(Part):
     def status(self) -> ControllerStatus:
         return self._controller.status({**self._edges.facts(), **self.sessions.facts()})
 
+    def look(self) -> None:
+        """BIRD's sessions are those of this moment."""
+        if self.wanted:
+            self.sessions.look()
+
     def problems(self) -> Iterable[str]:
         return self.sessions.problems() if self.wanted else ()
 

@@ -23,8 +23,10 @@ class Engine:
     def __init__(self) -> None:
         self.states: Sequence[PeerState] = STATES
         self.silent = ""
+        self.asked = 0
 
     def peers(self) -> Sequence[PeerState]:
+        self.asked += 1
         if self.silent:
             raise EdgeError(self.silent)
         return self.states
@@ -77,12 +79,16 @@ def test_an_engine_that_is_silent(world: World) -> None:
     status, document = world.ask("/bgp")
     assert (status, document["problem"], document["peers"]) == (200, "nobody answers on bird.ctl", [])
     assert world.ask("/bgp/routes") == (422, "nobody answers on bird.ctl\n")
+    world.sessions.look()
     assert world.sessions.problems() == ["BGP: nobody answers on bird.ctl"]
     assert world.sessions.facts()["BGP sessions"] == "nobody answers on bird.ctl"
     assert world.sessions.counters() == []
     world.speaker = None  # nobody asks an engine that need not run
+    asked = world.engine.asked
+    world.sessions.look()
     assert world.sessions.problems() == []
     assert world.ask("/bgp")[1]["problem"] == ""
+    assert world.engine.asked == asked
 
 
 def names(answer: tuple[int, Any]) -> list[str]:
@@ -119,6 +125,7 @@ def test_news(world: World) -> None:
 
 
 def test_a_session_that_is_down_is_a_problem(world: World) -> None:
+    world.sessions.look()
     assert world.sessions.problems() == ["no BGP session with fd00::fe (AS 65000): Received: Peer de-configured"]
 
 
@@ -135,6 +142,7 @@ def test_a_session_that_never_comes_up_is_told_once_with_what_the_kernel_refused
         world.now, world.refused = NOW + after, 5 + int(after)
         world.sessions.turned()
         assert [note.message for note in world.told] == ([] if after < 31 else [told])
+    world.sessions.look()
     [problem] = world.sessions.problems()
     assert problem.endswith("120 with the digest of another password")
     assert world.ask("/bgp")[1]["peers"][0]["reason"].endswith("120 with the digest of another password")
@@ -148,3 +156,12 @@ def test_a_session_that_never_comes_up_is_told_once_with_what_the_kernel_refused
 def test_counts_that_cannot_be_read_leave_what_the_engine_says(world: World) -> None:
     world.refused = -1
     assert world.ask("/bgp") == (200, DOCUMENT)
+
+
+def test_status_asks_the_engine_once(world: World) -> None:
+    for up, expected in ((STATES, "2 of 3"), ((), "0 of 3")):
+        world.engine.states, world.engine.asked = up, 0
+        world.sessions.look()
+        world.sessions.problems()
+        assert expected in world.sessions.facts()["BGP"]
+        assert world.engine.asked == 1
