@@ -1,5 +1,6 @@
 """Owns the news of BIRD: it listens to BIRD's log for sessions that come and go, and to BIRD's control socket for BIRD
-itself. Nothing is asked again and again: both announce themselves (inotify(7), and the end of a connection).
+itself. Nothing is asked again and again to hear of them: they announce themselves (inotify(7), and the end of a
+connection).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from kuberouter_py.ports import EdgeError
 
 # Seconds between two times that BIRD is said to have ended: one that dies at once shall not keep the node busy.
 REST: Final = 1.0
+# Seconds after a session came up, at which BIRD is asked for something: BIRD 2.0, when it has made a session's first
+# UPDATEs, sends them only when something wakes it, or after 3 s.
+ROUSE: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
 
 
 class News:
@@ -39,6 +43,7 @@ class News:
         self._states = SessionStates()
         self._log = Tail(files.log)
         self._control: Control | None = None
+        self._rouse_at: list[float] = []
         self._watcher = -1
         self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -77,7 +82,8 @@ class News:
                 self._on_process(False)
             if due is None and not self._control and self._connect():
                 self._on_process(True)
-            ready = self._wait(None if due is None else due - now)
+            self._rouse()
+            ready = self._wait(min([*self._rouse_at[:1], *([] if due is None else [due])], default=None))
             if self._waker in ready:
                 return
             if self._watcher in ready:
@@ -86,17 +92,28 @@ class News:
             if self._control and self._control.fileno() in ready and self._has_ended():
                 due = max(time.monotonic(), last + REST)
 
-    def _wait(self, timeout: float | None) -> set[int]:
+    def _rouse(self) -> None:
+        """See ROUSE."""
+        left = [each for each in self._rouse_at if each > time.monotonic()]
+        if len(left) < len(self._rouse_at) and self._control:
+            with contextlib.suppress(EdgeError):  # it ends in this moment: run() hears of it
+                self._control.ask("show status")
+        self._rouse_at = left
+
+    def _wait(self, until: float | None) -> set[int]:
         poll = select.poll()
         for source in (self._waker, self._watcher, self._control):
             if source is not None:
                 poll.register(source, select.POLLIN)
-        return {number for number, _ in poll.poll(None if timeout is None else max(timeout, 0) * 1000)}
+        left = None if until is None else max(until - time.monotonic(), 0) * 1000
+        return {number for number, _ in poll.poll(left)}
 
     def _tell(self) -> None:
         for line in self._log.lines():
             if news := self._states.line(line):
                 self._on_session(news)
+                if news.up:
+                    self._rouse_at = [time.monotonic() + each for each in ROUSE]
 
     def _connect(self) -> bool:
         try:

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
@@ -203,9 +204,13 @@ def measure(services: int) -> dict[str, Any]:
     subprocess.run(["sh", "-ec", LINK], check=True)
     bench = Bench(services)
     before = memory()
-    thread = threading.Thread(target=bench.runner.run, args=(lambda: None,), daemon=True)
+    news = bench.edges.engine.news(lambda _session: None, lambda _runs: None)  # BIRD is listened to, as by an agent
+    news.open()
+    loops = (partial(bench.runner.run, lambda: None), news.run)
+    threads = [threading.Thread(target=loop, daemon=True) for loop in loops]
     began = time.monotonic()
-    thread.start()
+    for thread in threads:
+        thread.start()
     first = bench.next_report()
     synced = time.monotonic()
     if first.failures:
@@ -227,7 +232,9 @@ def measure(services: int) -> dict[str, Any]:
             figures |= _all(bench, router, services)
     finally:
         bench.runner.stop()
-        thread.join()
+        news.stop()
+        for thread in threads:
+            thread.join()
         end(files(""))
     return figures
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import queue
+import socket
+import threading
+from pathlib import Path
+
 import pytest
 
 from kuberouter_py.bgp.control import command
 from kuberouter_py.bgp.engine import BROKEN, KEY, Engine
+from kuberouter_py.bgp.files import files
+from kuberouter_py.bgp.news import News
 from kuberouter_py.bgp.process import end
 from kuberouter_py.kernel.command import run
 from kuberouter_py.model.bgp import BgpPeer, GracefulRestart, Password, SessionNews
@@ -168,3 +175,32 @@ def test_one_that_dies_is_started_again_at_once(engine: Engine, router: Router, 
     settle(engine, {})
     assert not listening.process.get(timeout=WITHIN)
     assert engine.read().ours == {}
+
+
+def test_a_session_that_came_up_has_bird_asked_again_and_again(tmp_path: Path) -> None:
+    where = files(run_dir=str(tmp_path))
+    asked: queue.SimpleQueue[str] = queue.SimpleQueue()
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(where.socket))
+        door.listen()
+        threading.Thread(target=_answer, args=(door, asked), daemon=True).start()
+        news = News(where, lambda _session: None, lambda _runs: None)
+        news.open()
+        assert asked.get(timeout=WITHIN) == "show protocols"
+        thread = threading.Thread(target=news.run, daemon=True)
+        thread.start()
+        where.log.write_text("2026-11-30 02:43:06.416 <TRACE> peer_192_0_2_254: State changed to up\n")
+        assert [asked.get(timeout=WITHIN) for _ in range(3)] == ["show status"] * 3
+        news.stop()
+        thread.join(WITHIN)
+        assert not thread.is_alive()
+
+
+def _answer(door: socket.socket, asked: queue.SimpleQueue[str]) -> None:
+    """As a BIRD that knows nothing."""
+    connection, _ = door.accept()
+    with connection, connection.makefile("rw", newline="\n") as control:
+        print("0001 BIRD 2.0.12 ready.", file=control, flush=True)
+        for line in control:
+            asked.put(line.strip())
+            print("0000 ", file=control, flush=True)
