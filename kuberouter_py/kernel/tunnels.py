@@ -8,11 +8,11 @@ The devices tunl0 and ip6tnl0, which the kernel makes with its modules, are nobo
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kuberouter_py.kernel import rtnetlink
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
 from kuberouter_py.kernel.tunnel_codec import (
     KINDS,
     MODULES,
@@ -28,6 +28,9 @@ from kuberouter_py.model.names import TUNNEL_ALIAS, TUNNEL_PREFIX
 from kuberouter_py.model.podnet import Tunnel
 from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
 
+# Up to so many links are asked for by name, more of them by a look at all: a node has a link for each pod, and a tunnel
+# for each node of another subnet.
+FEW: Final = 64
 LEAST_MTU: Final = {4: 68, 6: 1280}
 # What stands there is not what it should be, or not ours: equal to nothing that is wanted.
 BROKEN: Final = Tunnel(0, b"", b"")
@@ -77,7 +80,7 @@ class Tunnels:
     def apply(self, plan: Plan[str, Tunnel]) -> dict[str, Refused]:
         wanted = {**plan.add, **{name: new for name, (_old, new) in plan.change.items()}}
         try:
-            links = self._links()
+            links = self._named([*wanted, *plan.remove])
         except EdgeError as error:
             return dict.fromkeys([*wanted, *plan.remove], Refused(str(error)))
         self._mtu_as_it_is.difference_update(plan.remove)
@@ -98,8 +101,23 @@ class Tunnels:
         for payload in self._batch.dump(rtnetlink.all_links()):
             link = rtnetlink.read_link(payload)
             if link.kind in KINDS.values() or link.name.startswith(TUNNEL_PREFIX):
-                data = read_data(payload)
-                found[link.name] = _Link(link.kind, link.alias, read_tunnel(link, data) or BROKEN, read_ends(data))
+                found[link.name] = _read(link, payload)
+        return found
+
+    def _named(self, names: Collection[str]) -> dict[str, _Link]:
+        """What has one of these names; of many, it may be more. Raises EdgeError."""
+        if len(names) > FEW:
+            return self._links()
+        found: dict[str, _Link] = {}
+        for name in names:
+            try:
+                answers = self._batch.request(rtnetlink.get_link(name))
+            except NetlinkError as error:
+                if error.errno != errno.ENODEV:
+                    raise
+                continue
+            for payload in answers:
+                found[name] = _read(rtnetlink.read_link(payload), payload)
         return found
 
     def _known(self, name: str, value: Tunnel) -> Tunnel:
@@ -130,8 +148,16 @@ class Tunnels:
         # Made, but not opened: without its alias it would be nobody's.
         half = [name for name, why in failed.items() if why.at == 1 and (name in again or name not in links)]
         self._send({name: [rtnetlink.delete_named(name)] for name in half})
-        refused.update({name: _refusal(name, wanted[name], why.errno, links) for name, why in failed.items()})
+        others = self._others() if any(why.errno == errno.EEXIST for why in failed.values()) else links
+        refused.update({name: _refusal(name, wanted[name], why.errno, others) for name, why in failed.items()})
         return refused
+
+    def _others(self) -> Mapping[str, _Link]:
+        """All tunnels, for the sake of a reason; nothing where they cannot be had."""
+        try:
+            return self._links()
+        except EdgeError:
+            return {}
 
     def _send(self, work: Mapping[str, Sequence[bytes]]) -> dict[str, _Failed]:
         """The first failure of each key. All in as few exchanges as there are batches."""
@@ -141,6 +167,11 @@ class Tunnels:
             name, at = owners[index]
             failed.setdefault(name, _Failed(at, number))
         return failed
+
+
+def _read(link: rtnetlink.LinkMessage, payload: memoryview) -> _Link:
+    data = read_data(payload)
+    return _Link(link.kind, link.alias, read_tunnel(link, data) or BROKEN, read_ends(data))
 
 
 def _opening(name: str, tunnel: Tunnel) -> bytes:

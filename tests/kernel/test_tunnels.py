@@ -63,6 +63,20 @@ def tunnels(batch: Batch) -> Tunnels:
     return Tunnels(batch)
 
 
+def remotes(count: int) -> Iterator[bytes]:
+    return (packed("203.0.0.0")[:2] + number.to_bytes(2, "big") for number in range(1, count + 1))
+
+
+class CountingBatch(Batch):
+    """Counts dumps, each of which is one message and the kernel's whole table."""
+
+    dumps = 0
+
+    def dump(self, request: bytes) -> Iterator[memoryview]:
+        self.dumps += 1
+        return super().dump(request)
+
+
 def shown(link: str) -> str:
     return sh(f"ip -d link show dev {link}")
 
@@ -90,13 +104,32 @@ class TestTable:
 
     def test_many_at_once(self, tunnels: Tunnels) -> None:
         """An odd number in each batch: none is left without its alias between two of them."""
-        wanted = {
-            tunnel_name(remote): Tunnel(4, packed(HERE[4]), remote, mtu=1400)
-            for remote in (packed("203.0.113.0")[:2] + number.to_bytes(2, "big") for number in range(1, 502))
-        }
+        wanted = {tunnel_name(remote): Tunnel(4, packed(HERE[4]), remote, mtu=1400) for remote in remotes(501)}
         settle(tunnels, wanted)
         settle(tunnels, {})
         assert "krt4" not in links()
+
+    def test_one_change_asks_for_one_link(self) -> None:
+        """However many there are: a look at all is for many changes, and for the name of what stands in the way."""
+        batch = CountingBatch(NETLINK_ROUTE, strict=True)
+        tunnels = Tunnels(batch)
+        many = {tunnel_name(remote): Tunnel(4, packed(HERE[4]), remote, mtu=1400) for remote in remotes(500)}
+        assert bring(tunnels, many) == {}
+
+        def cost(plan: Plan[str, Tunnel]) -> tuple[int, int]:
+            sent, dumps = batch.sent, batch.dumps
+            assert tunnels.apply(plan) == {}
+            return batch.sent - sent, batch.dumps - dumps
+
+        new, moved = tunnel(4, mtu=1400), tunnel(4, mtu=1300)
+        assert cost(Plan(add={name(4): new})) == (1 + 2, 0)
+        assert cost(Plan(change={name(4): (new, moved)})) == (1 + 2, 0)
+        assert cost(Plan(add={name(4): moved})) == (1, 0)  # it is there already
+        assert cost(Plan(remove={name(4): moved})) == (1 + 1, 0)
+        assert cost(Plan(remove={name(4): moved})) == (1, 0)
+        assert tunnels.read().ours == many
+        assert cost(Plan(remove=many)) == (1 + 500, 1)
+        batch.close()
 
     @by_family
     def test_a_change_leaves_the_link_and_its_routes(self, tunnels: Tunnels, family: int) -> None:
