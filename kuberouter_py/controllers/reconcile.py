@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from kuberouter_py.controllers.mirror import Mirror
-from kuberouter_py.model.notation import key_text
+from kuberouter_py.model.notation import where_text
 from kuberouter_py.model.report import TableCounts
 from kuberouter_py.ports import EdgeError, Plan, Refused, SlicedTable, Table
 
@@ -83,8 +83,8 @@ def first_failure(outcome: Outcome) -> str:
     """In words; "" where there is none."""
     for table, reason in outcome.unread.items():
         return f"{table}: {reason}"
-    for (table, key), refused in outcome.refused.items():
-        return f"{table}: {key_text(table, key)}: {refused.reason}"
+    for where, refused in outcome.refused.items():
+        return f"{where_text(*where)}: {refused.reason}"
     return ""
 
 

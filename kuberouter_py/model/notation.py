@@ -81,6 +81,11 @@ def key_text(table: str, key: Any) -> str:
     return _NOTATIONS.get(table, _UNKNOWN).key(key)
 
 
+def where_text(table: str, key: Any) -> str:
+    """The same with the table: "routes: 10.96.0.10". key None: all of the table, by its name alone."""
+    return table if key is None else f"{table}: {key_text(table, key)}"
+
+
 class _Notation(NamedTuple):
     key: Callable[[Any], str]
     add: Callable[[Any, Any], Iterator[str]]

@@ -9,7 +9,7 @@ from typing import Any
 from kuberouter_py.controllers.firewall.decisions import Decisions
 from kuberouter_py.controllers.firewall.notes import CLOSED, NOT_UP_TO_DATE
 from kuberouter_py.controllers.history import History
-from kuberouter_py.model.notation import key_text
+from kuberouter_py.model.notation import where_text
 from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.model.values import cidr_text
 from kuberouter_py.ports import Refused
@@ -45,9 +45,6 @@ def status_of(
         failures=len(standing),
         counts=numbers,
         notes=notes,
-        refused=tuple(
-            (table if key is None else f"{table}: {key_text(table, key)}", refused.reason)
-            for (table, key), refused in standing.items()
-        ),
+        refused=tuple((where_text(*where), refused.reason) for where, refused in standing.items()),
         facts={**said, **more_facts},
     )

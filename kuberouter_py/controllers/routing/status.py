@@ -14,7 +14,7 @@ from kuberouter_py.controllers.routing.view import View
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import MAIN_TABLE
-from kuberouter_py.model.notation import key_text
+from kuberouter_py.model.notation import where_text
 from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.model.values import cidr_text
 from kuberouter_py.ports import Refused
@@ -40,10 +40,7 @@ def status_of(
         failures=len(standing),
         counts=numbers,
         notes=tuple(decisions.notes),
-        refused=tuple(
-            (table if key is None else f"{table}: {key_text(table, key)}", refused.reason)
-            for (table, key), refused in standing.items()
-        ),
+        refused=tuple((where_text(*where), refused.reason) for where, refused in standing.items()),
         facts={**_facts(decisions.view), **more_facts},
     )
 

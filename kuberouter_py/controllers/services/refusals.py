@@ -32,7 +32,8 @@ def is_failure(table: str, refused: Refused) -> bool:
 
 
 def refusal_text(table: str, key: Any, refused: Refused) -> str:
-    return f"{table}: {notation.key_text(table, key)}: {refused.reason}"
+    """key None: all of the table."""
+    return f"{notation.where_text(table, key)}: {refused.reason}"
 
 
 def address_of(table: str, key: Any) -> bytes | None:

@@ -59,10 +59,8 @@ def facts(config: Config, view: NodeView) -> dict[str, str]:
 
 def _what(table: str, key: Any, owners: Sequence[ObjectKey]) -> str:
     """ "routes: 10.96.0.10 (default/web)"; a table's name alone where all of it is meant."""
-    if key is None:
-        return table
     named = f" ({', '.join(map(str, owners))})" if owners else ""
-    return f"{table}: {notation.key_text(table, key)}{named}"
+    return f"{notation.where_text(table, key)}{named}"
 
 
 def status_of(

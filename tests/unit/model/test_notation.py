@@ -322,3 +322,5 @@ def test_growth_in_the_given_order_then_removal_backwards() -> None:
 )
 def test_key_text(table: str, key: Any, expected: str) -> None:
     assert notation.key_text(table, key) == expected
+    assert notation.where_text(table, key) == f"{table}: {expected}"
+    assert notation.where_text(table, None) == table

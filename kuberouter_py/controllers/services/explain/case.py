@@ -201,7 +201,7 @@ def _gone(key: VirtualServerKey, known: Known) -> str:
 def _refused(key: VirtualServerKey, known: Known) -> Iterator[str]:
     for (table, what), refused in known.refused.items():
         if _concerns(key, table, what):
-            yield refusal_text(table, what, refused) if what is not None else f"{table}: {refused.reason}"
+            yield refusal_text(table, what, refused)
 
 
 def _concerns(key: VirtualServerKey, table: str, what: Any) -> bool:
