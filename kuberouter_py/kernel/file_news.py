@@ -16,7 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from kuberouter_py.kernel import inotify
+from kuberouter_py import inotify
 
 # Seconds: who writes a file in several steps has done so by then.
 GATHER: Final = 0.5

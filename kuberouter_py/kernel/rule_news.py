@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from kuberouter_py.kernel import inotify
+from kuberouter_py import inotify
 from kuberouter_py.kernel.own_writes import OWN_WRITES
 
 LOCK_FILE: Final = Path("/run/xtables.lock")

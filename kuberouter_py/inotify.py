@@ -1,4 +1,7 @@
-"""Owns the door to inotify(7): descriptors that become readable when something happens in a directory or to a file."""
+"""Owns the door to inotify(7): descriptors that become readable when something happens in a directory or to a file.
+
+For kernel/ and bgp/, which do not know each other; it knows nothing of ours.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+MODIFY: Final = 0x2
 CLOSE_WRITE: Final = 0x8
 CLOSE_NOWRITE: Final = 0x10
 MOVED_TO: Final = 0x80
