@@ -99,10 +99,10 @@ explain = GoFlags(
     ],
     help="""Ask the running agent what becomes of a new connection on this node, and why.
 
-    The first line is the verdict. Of a Service: open, refused, silent, taken, or not ours; below it stand the virtual
-    server, its destinations with what they see as source, why each other endpoint of the Service is not among them, and
-    the rules that were met. Of a Pod: allowed or denied by NetworkPolicy, with the policies and rules; also for each
-    destination that a Service leads to. Writes nothing and sends nothing.
+    The first line is the verdict. Of a Service: open, refused, silent, denied, taken, or not ours; below it stand the
+    virtual server, its destinations with what they see as source, why each other endpoint of the Service is not among
+    them, and the rules that were met. Of a Pod: allowed or denied by NetworkPolicy, with the policies and rules; also
+    for each destination that a Service leads to. Writes nothing and sends nothing.
 
     With --matrix: a table of who reaches whom by NetworkPolicy at one port, '.' allowed and 'X' denied, over all Pods
     of some namespaces; with policies that are to be tried, the cells that would change are marked.
