@@ -21,6 +21,7 @@ from kuberouter_py.model.names import (
     CONNMARK_MASQUERADE,
     CONNMARK_SERVICE,
     SERVICES_CHAINS,
+    TUNNEL_PREFIX,
     services_set,
 )
 from kuberouter_py.model.values import cidr_text
@@ -87,7 +88,7 @@ def sets(view: NodeView, family: int) -> Iterator[tuple[str, IpSet]]:
 def chains(config: Config, view: NodeView, family: int) -> Iterator[tuple[Chain, Rules]]:
     """Every chain and jump of one family."""
     yield Chain(family, "nat", NAT), Rules(tuple(_nat(config, view, family)))
-    yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(view, family)))
+    yield Chain(family, "nat", MASQUERADE), Rules(tuple(_masquerade(config, view, family)))
     yield Chain(family, "filter", INPUT), Rules(tuple(_input(config, family)))
     unallocated = tuple(_unallocated(config, view, family))
     yield Chain(family, "filter", FORWARD), Rules((*_forward(view, family), *unallocated))
@@ -150,7 +151,7 @@ def _nat(config: Config, view: NodeView, family: int) -> Iterator[str]:
     yield "-j ACCEPT"
 
 
-def _masquerade(view: NodeView, family: int) -> Iterator[str]:
+def _masquerade(config: Config, view: NodeView, family: int) -> Iterator[str]:
     """What leaves with the address of the link by which it leaves, so that the answer comes back by it too."""
     masquerade, service = f"0x{CONNMARK_MASQUERADE:x}", f"0x{CONNMARK_SERVICE:x}"
     yield f"{_match('hairpin', family, 'dst,dst,src')} -j MASQUERADE --random-fully"
@@ -162,18 +163,21 @@ def _masquerade(view: NodeView, family: int) -> Iterator[str]:
         # To anybody, from a VIP that it took as its source anyway (a program bound to it): S8.02.
         f"{_match('vips', family, 'src')} -m addrtype ! --dst-type LOCAL",
     ):
-        for leaving, target in _leaving(view, family):
+        for leaving, target in _leaving(config, view, family):
             yield f"{leaving}{connection} -j {target} --random-fully"
 
 
-def _leaving(view: NodeView, family: int) -> Iterator[tuple[str, str]]:
+def _leaving(config: Config, view: NodeView, family: int) -> Iterator[tuple[str, str]]:
     """MASQUERADE, and not SNAT to the primary address whatever the link: see above. In IPv6 it takes any address of the
     link, the newest one for instance, and that may be a VIP that failed over to here (kube-vip, keepalived): where the
-    link has the node's own address it is that one.
+    link has the node's own address it is that one. Of a tunnel of our router, which has no address, it takes one of
+    another link, the pods' bridge for instance; in IPv4 it takes what the route names, which is the node's.
     """
     primary = view.primary.get(family, b"")
     if family == 6 and primary in view.local:
         yield f"-o {view.local[primary]} ", f"SNAT --to-source {address_text(primary)}"
+        if config.run_router and config.enable_overlay:
+            yield f"-o {TUNNEL_PREFIX}{family}-+ ", f"SNAT --to-source {address_text(primary)}"
     yield "", "MASQUERADE"
 
 

@@ -78,10 +78,13 @@ def test_in_ipv6_a_link_with_the_nodes_address_has_others_that_must_not_be_the_s
     primary = packed("2001:db8::1")
     seen = NodeView("n1", primary={6: primary}, local={primary: "eth0"})
     head = "-m connmark --mark 0x1000000/0x1000000 -j"
-    assert rules("KRPY-SVC-MASQ", seen, family=6)[1:3] == (
+    assert rules("KRPY-SVC-MASQ", seen, family=6)[1:4] == (
         f"-o eth0 {head} SNAT --to-source 2001:db8::1 --random-fully",
+        f"-o krt6-+ {head} SNAT --to-source 2001:db8::1 --random-fully",
         f"{head} MASQUERADE --random-fully",
     )
+    for without in (Config(run_router=False), Config(enable_overlay=False)):
+        assert not any("krt6" in rule for rule in rules("KRPY-SVC-MASQ", seen, without, family=6))
     assert not any("SNAT" in rule for rule in rules("KRPY-SVC-MASQ", replace(seen, local={}), family=6))
 
 
