@@ -7,6 +7,7 @@ with a clear last line, and the supervisor restarts it. What a controller needs 
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 import threading
@@ -26,7 +27,7 @@ from kuberouter_py.agent.routing_part import RoutingPart
 from kuberouter_py.agent.services_part import ServicesPart
 from kuberouter_py.agent.source import Source, kinds_of, node_name
 from kuberouter_py.agent.telling import Telling, first_sync
-from kuberouter_py.config import Config
+from kuberouter_py.config import Config, unknown_variables, without_effect
 from kuberouter_py.controllers.runner import RETRY_FIRST, RETRY_LAST
 from kuberouter_py.model.report import Note, SyncReport
 from kuberouter_py.observe.log import configure
@@ -47,6 +48,10 @@ def run_agent(config: Config) -> int:
     # Nothing that is made before the first sync is garbage; 100,000 endpoints would be walked again and again.
     gc.disable()
     configure(config.log_format, config.v)
+    if flags := without_effect(config):
+        log.warning("flags without effect, see --help", flags=flags)
+    if variables := unknown_variables(os.environ):
+        log.warning("environment variables that are no options", variables=variables)
     _allow_files(OPEN_FILES)
     others = Others(config)
     agent = Agent(config, others)

@@ -11,20 +11,21 @@ Each area's options and checks are in a module of its own: general.py, services.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, fields
 from typing import Any, cast
 
 from kuberouter_py.config.firewall import Firewall
 from kuberouter_py.config.general import General, check_general
 from kuberouter_py.config.node import OnNode, check_node
-from kuberouter_py.config.option import ENVIRONMENT_PREFIX, BadOption, Option
+from kuberouter_py.config.option import ACCEPTED, ENVIRONMENT_PREFIX, BadOption, Option
 from kuberouter_py.config.routing import Routing, check_routing
 from kuberouter_py.config.services import Services, check_services
 from kuberouter_py.model import values
 from kuberouter_py.model.values import Kind
 
-__all__ = ["OPTIONS", "BadOption", "Config", "Option", "texts_of_environment"]
+__all__ = ["OPTIONS", "BadOption", "Config", "Option", "texts_of_environment", "unknown_variables", "without_effect"]
 
 
 @dataclass(frozen=True)
@@ -69,13 +70,33 @@ OPTIONS: Mapping[str, Option] = {option.name: option for option in map(_to_optio
 
 
 def texts_of_environment(environment: Mapping[str, str]) -> dict[str, list[str]]:
-    """What the environment says, by option name. An empty variable says nothing; unknown ones are not ours to judge."""
+    """What the environment says, by option name. An empty variable says nothing, unknown ones are passed over: see
+    unknown_variables().
+    """
     found = {}
     for name, option in OPTIONS.items():
         text = next((environment[each] for each in option.environment if environment.get(each)), None)
         if text is not None:
             found[name] = [text]
     return found
+
+
+# What a kubelet writes into every container of the addresses of Services in its namespace (enableServiceLinks), one of
+# which may be called kuberouter-py.
+_SERVICE_LINK = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_\d+_(TCP|UDP|SCTP)(_[A-Z]+)?)?)$")
+
+
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Names in it that are written like those of options, and are of none: mistakes, most likely."""
+    known = {name for option in OPTIONS.values() for name in option.environment}
+    ours = (name for name in environment if name.startswith(ENVIRONMENT_PREFIX) and name not in known)
+    return sorted(name for name in ours if not _SERVICE_LINK.search(name))
+
+
+def without_effect(config: Config) -> list[str]:
+    """Flags that somebody has set to something, and on which nothing depends here."""
+    idle = (option for option in OPTIONS.values() if option.help.startswith(ACCEPTED))
+    return [option.flag for option in idle if getattr(config, option.field) != option.default]
 
 
 def _check_pairs(config: Config) -> None:

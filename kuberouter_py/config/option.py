@@ -9,6 +9,7 @@ from typing import Any
 from kuberouter_py.model.values import Kind
 
 ENVIRONMENT_PREFIX = "KUBEROUTER_"
+ACCEPTED = "accepted for kube-router's sake"  # so begins the help of an option that nothing depends on
 
 
 class BadOption(ValueError):

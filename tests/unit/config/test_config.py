@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberouter_py.config import OPTIONS, BadOption, Config, texts_of_environment
+from kuberouter_py.config import (
+    OPTIONS,
+    BadOption,
+    Config,
+    texts_of_environment,
+    unknown_variables,
+    without_effect,
+)
 from kuberouter_py.model.bgp import WITHHELD
 from kuberouter_py.model.values import parse_cidr
 
@@ -296,3 +303,14 @@ def test_any_text_is_a_value_or_an_error_that_names_the_flag(name: str, text: st
         assert str(error).startswith("--")
     else:
         assert isinstance(config, Config)
+
+
+def test_variables_that_are_no_options() -> None:
+    links = ["KUBEROUTER_PY_SERVICE_HOST", "KUBEROUTER_PY_SERVICE_PORT_HTTP", "KUBEROUTER_PY_PORT_80_TCP_ADDR"]
+    options = ["KUBEROUTER_RUN_ROUTER", "KUBEROUTER_HEALTH_PORT", "NODE_NAME", "PATH"]
+    assert unknown_variables([*links, *options, "KUBEROUTER_RUN_ROUTR"]) == ["KUBEROUTER_RUN_ROUTR"]
+
+
+def test_flags_without_effect() -> None:
+    assert without_effect(Config()) == []
+    assert without_effect(Config(hairpin_mode=True, masquerade_all=True)) == ["--hairpin-mode"]
