@@ -8,8 +8,9 @@ own.py         this node's share: sysctls, sets, chains.py's rules, the pods' br
 announcements.py Services' shares: which addresses are announced, and which Services a change concerns
   announcing.py  one Service: which of its addresses, and why not the others
   wishes.py      what flags and annotations want announced; announcer.py: this node, as far as it depends on it
-annotations.py what Nodes' annotations say of BGP
+annotations.py what Nodes' annotations say of BGP; peer_annotations.py: of external peers; roster.py: all Nodes so
 speaker.py     this node as a BGP speaker, with its peers
+sessions.py    sessions that have come and gone, for who is told; unanswered.py: why one is not up
 decisions.py   all shares, claimed at the reconciler; notes.py: what is not as asked
 controller.py  from rung keys to a written difference; status.py: what it says of itself
 """
