@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from kuberouter_py.bgp.engine import Engine
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.takeover.alive import router
 from kuberouter_py.kernel import command
 from kuberouter_py.kernel.cni_file import CniFiles
 from kuberouter_py.kernel.gue import Listeners
@@ -19,10 +20,12 @@ from kuberouter_py.kernel.lookup_rules import LookupRules
 from kuberouter_py.kernel.netlink import NETLINK_GENERIC, NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_bridge import PodBridges
 from kuberouter_py.kernel.pod_routes import PodRoutes
+from kuberouter_py.kernel.processes import Processes
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.kernel.tunnels import Tunnels
 from kuberouter_py.model.kernel import LinkState
 from kuberouter_py.model.names import ROUTING_CHAINS, ROUTING_SETS
+from kuberouter_py.model.others import Other
 from kuberouter_py.model.podnet import CniSeen
 from kuberouter_py.ports import EdgeError, Table
 
@@ -49,7 +52,7 @@ class RoutingEdges:
         self.route_socket = Batch(NETLINK_ROUTE, strict=True)
         self._cni_path = config.cni_conf_file
         self.cni_files = CniFiles(config.cni_conf_file)
-        self.tunnels = Tunnels(self.route_socket)
+        self.tunnels = Tunnels(self.route_socket, lambda: _tunnels_stay(config.takeover))
         self.tables: Sequence[Table[Any, Any]] = (
             self.sysctls,
             self.sets,
@@ -94,3 +97,11 @@ class RoutingEdges:
         if self.missing_modules:
             said["kernel modules not loaded"] = "; ".join(self.missing_modules.values())
         return said
+
+
+def _tunnels_stay(takeover: bool) -> str:
+    """Why kube-router's tunnels are not replaced by ours; "": they are."""
+    if not takeover:
+        return "goes with --takeover"
+    found = router(Processes((Other.KUBE_ROUTER,)).read())
+    return f"goes when that has ended: {found}" if found else ""

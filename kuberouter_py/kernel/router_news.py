@@ -23,13 +23,14 @@ from kuberouter_py.model.names import (
     is_tunnel,
     is_vip_link,
 )
+from kuberouter_py.model.others import is_router_tunnel
 
 # Each but the first is the name of the table that it is about.
 LINK_NEWS: Final = "links"  # came, went, up, down, MTU, addresses: of those that have addresses
 POD_ROUTE_NEWS: Final = "pod routes"
 RULE_NEWS: Final = "lookup rules"
 ANNOUNCED_NEWS: Final = "announced"
-TUNNEL_NEWS: Final = "tunnels"  # one went, or went down
+TUNNEL_NEWS: Final = "tunnels"  # one went, or went down; one of kube-router's went
 BRIDGE_NEWS: Final = "pod bridges"  # came, went, up, down, MTU
 EVERYTHING: Final = frozenset({LINK_NEWS, POD_ROUTE_NEWS, RULE_NEWS, ANNOUNCED_NEWS, TUNNEL_NEWS, BRIDGE_NEWS})
 
@@ -97,6 +98,8 @@ class RouterNews(Announcements):
             return _NOTHING
         if any(is_tunnel(each.name, each.alias) for each in (link, before) if each):
             return self._judge_tunnel(new, link, before)
+        if not new and is_router_tunnel(link.name):
+            return TUNNEL_NEWS, POD_ROUTE_NEWS  # it may have stood where ours belongs
         same = new and before is not None and _face(link) == _face(before)
         if same and before is not None and link.mtu == before.mtu:
             return _NOTHING

@@ -8,7 +8,7 @@ The devices tunl0 and ip6tnl0, which the kernel makes with its modules, are nobo
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kuberouter_py.kernel import rtnetlink
@@ -25,6 +25,7 @@ from kuberouter_py.kernel.tunnel_codec import (
 )
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import TUNNEL_ALIAS, TUNNEL_PREFIX
+from kuberouter_py.model.others import is_router_tunnel
 from kuberouter_py.model.podnet import Tunnel
 from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
 
@@ -57,9 +58,12 @@ class Tunnels:
 
     name = "tunnels"
 
-    def __init__(self, batch: Batch) -> None:
-        """batch: of NETLINK_ROUTE."""
+    def __init__(self, batch: Batch, stay: Callable[[], str] = lambda: "it stays") -> None:
+        """batch: of NETLINK_ROUTE. stay: why kube-router's tunnels are not replaced by ours; "": they are. It is asked
+        only where one stands in the way.
+        """
         self._batch = batch
+        self._stay = stay
         self._mtu_as_it_is: set[str] = set()
         self._held: set[str] = set()
 
@@ -143,14 +147,28 @@ class Tunnels:
         again = {name: wanted[name] for name in failed if name in links and links[name].value == BROKEN}
         self._held.difference_update(again)
         self._send({name: [rtnetlink.delete_named(name)] for name in again})
-        failed = {name: why for name, why in failed.items() if name not in again}
+        failed = _without(failed, again)
         failed.update(self._send({name: [new_tunnel(name, one), _opening(name, one)] for name, one in again.items()}))
+        others = self._others() if any(why.errno == errno.EEXIST for why in failed.values()) else links
+        theirs = {name: other for name in failed if is_router_tunnel(other := _rival(wanted[name], others))}
+        stay = self._stay() if theirs else ""
+        if theirs and not stay:
+            failed = {**_without(failed, theirs), **self._replace(theirs, wanted)}
         # Made, but not opened: without its alias it would be nobody's.
         half = [name for name, why in failed.items() if why.at == 1 and (name in again or name not in links)]
         self._send({name: [rtnetlink.delete_named(name)] for name in half})
-        others = self._others() if any(why.errno == errno.EEXIST for why in failed.values()) else links
-        refused.update({name: _refusal(name, wanted[name], why.errno, others) for name, why in failed.items()})
+        refused.update({name: _refusal(name, wanted[name], why.errno, others, stay) for name, why in failed.items()})
         return refused
+
+    def _replace(self, theirs: Mapping[str, str], wanted: Mapping[str, Tunnel]) -> dict[str, _Failed]:
+        """theirs: names of ours -> of kube-router's that have the same ends. The kernel has no two such at a time: for
+        as long as two messages take there is none.
+        """
+        work = {
+            name: [rtnetlink.delete_named(other), new_tunnel(name, wanted[name]), _opening(name, wanted[name])]
+            for name, other in theirs.items()
+        }
+        return {name: _Failed(why.at - 1, why.errno) for name, why in self._send(work).items()}
 
     def _others(self) -> Mapping[str, _Link]:
         """All tunnels, for the sake of a reason; nothing where they cannot be had."""
@@ -182,13 +200,23 @@ def _described(link: _Link) -> str:
     return f"of kind {link.kind or 'hardware'}" + (f' with alias "{link.alias}"' if link.alias else "")
 
 
-def _refusal(name: str, tunnel: Tunnel, number: int, links: Mapping[str, _Link]) -> Refused:
+def _without(failed: Mapping[str, _Failed], names: Collection[str]) -> dict[str, _Failed]:
+    return {name: why for name, why in failed.items() if name not in names}
+
+
+def _rival(tunnel: Tunnel, links: Mapping[str, _Link]) -> str:
+    """Somebody else's that has the same ends; "" where there is none."""
+    ends = (tunnel.local, tunnel.remote)
+    return next((name for name, link in links.items() if link.ends == ends and not link.is_ours), "")
+
+
+def _refusal(name: str, tunnel: Tunnel, number: int, links: Mapping[str, _Link], stay: str) -> Refused:
     what = f"link {name}: {error_text(number)}"
     if number == errno.EEXIST:
-        ends = (tunnel.local, tunnel.remote)
-        other = next((other for other, link in links.items() if link.ends == ends and other != name), "another link")
+        other = _rival(tunnel, links) or "another link"
         way = f"from {address_text(tunnel.local)} to {address_text(tunnel.remote)}"
-        return Refused(f"link {name}: {other} leads {way} already, and is not ours")
+        whose = f"; it is named as kube-router's are, and {stay}" if stay and is_router_tunnel(other) else ""
+        return Refused(f"link {name}: {other} leads {way} already, and is not ours{whose}")
     if number == errno.EOPNOTSUPP:
         return Refused(f"{what}; on the host, try: modprobe {MODULES[tunnel.family]}", missing=True)
     if number == errno.EINVAL and tunnel.port:

@@ -7,6 +7,7 @@ listed here is somebody else's. Kubelet's chains look alike and are told apart h
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,7 +23,9 @@ class Other(StrEnum):
 
 
 class Part(StrEnum):
-    """What a thing of theirs is for. Not routing: the pods' network hangs on it, and a Service proxy is no router."""
+    """What a thing of theirs is for. Not routing: the pods' network hangs on it, and a Service proxy is no router. (A
+    tunnel of kube-router's goes when our router puts its own in its place.)
+    """
 
     SERVICES = "services"
     POLICIES = "policies"
@@ -71,7 +74,13 @@ _PROXY_ROLES = (
 # An ipset's name has 31 bytes at most: some of IPv6 are cut.
 _PROXY_SETS = frozenset(f"KUBE-{family}{role}"[:31] for role in _PROXY_ROLES for family in ("", "6-"))
 _ROUTER_SETS = frozenset({"kube-router-local-ips", "kube-router-svip", "kube-router-svip-prt"})
+_ROUTER_TUNNEL = re.compile(r"tun-[0-9a-f]{11}")
 _POLICY_SETS = ("KUBE-SRC-", "KUBE-DST-", "kube-router-local-pods")
+
+
+def is_router_tunnel(name: str) -> bool:
+    """Whether it is named as kube-router's tunnels to other nodes are: "tun-" and eleven digits of a hash."""
+    return _ROUTER_TUNNEL.fullmatch(name) is not None
 
 
 def owner_of_chain(table: str, chain: str) -> Owner | None:

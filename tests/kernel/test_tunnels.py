@@ -214,6 +214,34 @@ class TestTable:
         sh("ip link delete tun-605495d4fb6")
         settle(tunnels, wanted)
 
+    @by_family
+    def test_one_of_kube_routers_is_replaced_when_it_may_be(self, family: int) -> None:
+        """One that only has such a name stays, and so does one with other ends."""
+        kind, batch = {4: "ipip", 6: "ip6tnl"}[family], Batch(NETLINK_ROUTE, strict=True)
+        third = {4: "203.0.113.13", 6: "2001:db8:4::13"}[family]
+        sh(f"""ip link add tun-605495d4fb6 type {kind} local {HERE[family]} remote {THERE[family]}
+               ip link set tun-605495d4fb6 up
+               ip -{family} route add {POD_THERE[family]} dev tun-605495d4fb6
+               ip link add tun-e443169117a type {kind} local {third} remote {THERE[family]}
+               ip link add tun-of-mine type {kind} local {HERE[family]} remote {third}""")
+        wanted = {name(family): tunnel(family), tunnel_name(packed(third)): tunnel(family, remote=third)}
+        reason = "goes when that has ended: process 7"
+        tunnels = Tunnels(batch, lambda: reason)
+        refused = bring(tunnels, wanted)
+        assert refused.keys() == wanted.keys()
+        assert refused[name(family)].reason == (
+            f"link {name(family)}: tun-605495d4fb6 leads from {HERE[family]} to {THERE[family]} already, and is not"
+            " ours; it is named as kube-router's are, and goes when that has ended: process 7"
+        )
+        assert "tun-605495d4fb6" in links()
+        reason = ""
+        refused = bring(tunnels, wanted)
+        assert refused.keys() == {tunnel_name(packed(third))}
+        assert refused[tunnel_name(packed(third))].reason.endswith(f"to {third} already, and is not ours")
+        assert "tun-605495d4fb6" not in links() and "tun-e443169117a" in links() and "tun-of-mine" in links()
+        assert "UP" in shown(name(family)) and TUNNEL_ALIAS in shown(name(family))
+        batch.close()
+
     def test_an_mtu_that_no_link_can_have(self, tunnels: Tunnels) -> None:
         wanted = {name(4): tunnel(4, mtu=67), name(6): tunnel(6, mtu=1279)}
         refused = bring(tunnels, wanted)

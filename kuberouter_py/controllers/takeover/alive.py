@@ -27,6 +27,12 @@ def signs(processes: Sequence[Process], listeners: Iterable[Listener], remains: 
     return tuple(found.values())
 
 
+def router(processes: Iterable[Process]) -> str:
+    """How a kube-router that routes was found; "" where none was."""
+    routing = (each for each in processes if _runs(each, "kube-router") and _may(each, "--run-router=false"))
+    return next((f"process {_told(each)}" for each in routing), "")
+
+
 def _of_process(process: Process, remains: Collection[Owner]) -> Iterator[Sign]:
     how = f"process {_told(process)}"
     if _runs(process, "kube-proxy"):

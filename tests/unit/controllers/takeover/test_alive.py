@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kuberouter_py.controllers.takeover.alive import signs
+from kuberouter_py.controllers.takeover.alive import router, signs
 from kuberouter_py.model.others import PROXY, ROUTER_POLICIES, ROUTER_SERVICES, Listener, Owner, Process
 
 ANSWER = Listener(10249, "/proxyMode", "ipvs")
@@ -72,3 +72,17 @@ def test_a_long_command_is_cut() -> None:
     (sign,) = signs([process("kube-proxy " + "--flag=value " * 20)], [], ())
     assert len(sign.how) < 110
     assert "…" in sign.how
+
+
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        ("kube-router --run-service-proxy=false", "process 812 (kube-router --run-service-proxy=false)"),
+        ("kube-router --run-router=false", ""),
+        ("kube-router --run-router", "process 812 (kube-router --run-router)"),
+        ("kube-proxy", ""),
+        ("k3s server", ""),  # what it has inside does not route
+    ],
+)
+def test_a_kube_router_that_routes(command: str, how: str) -> None:
+    assert router([process("sleep 1"), process(command)]) == how
