@@ -22,6 +22,7 @@ from kuberouter_py.model.kernel import family_of
 _PROTOCOL, _DETAIL, _BFD, _ROUTE, _ATTRIBUTE = 1002, 1006, 1020, 1007, 1012
 # BIRD's words for states of RFC 4271.
 _STATES: Final = {"Down": "Idle", "Passive": "Active", "Close": "Idle"}
+_NO_SOCKET: Final = "No listening socket"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?")
 _COUNT = re.compile(r"(\d{1,18}) (imported|filtered|exported)")
 _ROUTE_LINE = re.compile(r"(\S*)\s+\S+ \[(\S+) [^]]*\](?: (\*))?")
@@ -90,6 +91,17 @@ def _peer(session: Session, since: float, bfd: Mapping[bytes, str]) -> PeerState
         bfd=bfd.get(session.address, ""),
         hold_time=_number(session.fields.get("Hold timer", "").partition("/")[2]),
     )
+
+
+def given_up(lines: Iterable[Line]) -> Iterator[bytes]:
+    """Peers whose sessions BIRD gave up since it had no socket to listen on: it tries again when it is configured, and
+    never by itself. Out of `show protocols`.
+    """
+    for line in lines:
+        words = line.text.split()
+        down = line.code == _PROTOCOL and words[3:4] == ["down"] and line.text.rstrip().endswith(_NO_SOCKET)
+        if down and (address := address_of(words[0])):
+            yield address
 
 
 def sessions(lines: Iterable[Line]) -> Iterator[Session]:

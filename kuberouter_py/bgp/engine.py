@@ -49,7 +49,9 @@ class Engine:
         self._lock = threading.RLock()
 
     def read(self) -> Actual[str, Speaker]:
-        """BROKEN: BIRD runs with something else than our file says, or does not run while there is a file of ours."""
+        """BROKEN: BIRD runs with something else than our file says, has given sessions up (answers.given_up), or does
+        not run while there is a file of ours.
+        """
         with self._lock:
             loaded = self._loaded()
             text = read_text(self.files.configuration)
@@ -57,7 +59,7 @@ class Engine:
                 return Actual({KEY: BROKEN} if text else {})
             speaker = self._remembered()
             right = speaker is not None and loaded == fingerprint_of(text) and text == self._text(speaker)
-            return Actual({KEY: speaker if right and speaker is not None else BROKEN})
+            return Actual({KEY: speaker if right and speaker is not None and not self._given_up() else BROKEN})
 
     def apply(self, plan: Plan[str, Speaker]) -> dict[str, Refused]:
         wanted = plan.change[KEY][1] if KEY in plan.change else plan.add.get(KEY)
@@ -136,7 +138,7 @@ class Engine:
         """Why not; "" when it is done. Raises EdgeError, and ValueError for a Speaker that cannot be written down."""
         text = render(wanted, str(self.files.log), console=self._beside)
         loaded = self._loaded()
-        if loaded == fingerprint_of(text) and text == read_text(self.files.configuration):
+        if loaded == fingerprint_of(text) and text == read_text(self.files.configuration) and not self._given_up():
             self._remember(wanted)
             return ""
         write_private(self.files.candidate, text)
@@ -151,9 +153,17 @@ class Engine:
         finally:
             remove(self.files.candidate)
         if loaded is None:
-            return self._start(text)
+            return self._start(text) or self._given_up()
         process.mark(self.files)
-        return ""
+        return self._given_up()
+
+    def _given_up(self) -> str:
+        """Why sessions will not come up; "" where all may. Raises EdgeError."""
+        peers = [*answers.given_up(command(str(self.files.socket), "show protocols"))]
+        if not peers:
+            return ""
+        who = f"{address_text(peers[0])}{f' and {len(peers) - 1} more' if peers[1:] else ''}"
+        return f"BIRD cannot listen for the session with {who}: {self.files.log} says why"
 
     def _remember(self, speaker: Speaker) -> None:
         write_private(self.files.speaker, msgspec.json.encode(speaker).decode())

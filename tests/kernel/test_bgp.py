@@ -16,8 +16,9 @@ from kuberouter_py.bgp.news import News
 from kuberouter_py.bgp.process import end
 from kuberouter_py.kernel.command import run
 from kuberouter_py.model.bgp import BgpPeer, GracefulRestart, Password, SessionNews
+from kuberouter_py.model.kernel import address_text
 from kuberouter_py.ports import EdgeError
-from tests.fakes.speakers import FULL, packed
+from tests.fakes.speakers import FULL, NODE, NODE6, packed
 from tests.kernel.birds import (
     PEER,
     ROUTER,
@@ -30,7 +31,7 @@ from tests.kernel.birds import (
     state,
     until,
 )
-from tests.kernel.exam import bring, settle, sh
+from tests.kernel.exam import bring, difference, settle, sh
 
 pytestmark = pytest.mark.usefixtures("netns")
 
@@ -39,6 +40,7 @@ def test_it_reads_what_it_was_told(engine: Engine) -> None:
     assert engine.read().ours == {}
     settle(engine, {KEY: SPEAKER})
     settle(engine, {KEY: SPEAKER._replace(hold_time=30, graceful_restart=GracefulRestart())})
+    sh(f"ip address add {address_text(NODE)}/24 dev lo; ip address add {address_text(NODE6)}/64 dev lo nodad")
     settle(engine, {KEY: FULL})
     assert Engine(run, run_dir=str(engine.files.socket.parent)).read() == engine.read()
     settle(engine, {})
@@ -175,6 +177,18 @@ def test_one_that_dies_is_started_again_at_once(engine: Engine, router: Router, 
     settle(engine, {})
     assert not listening.process.get(timeout=WITHIN)
     assert engine.read().ours == {}
+
+
+def test_a_port_that_another_program_has_is_tried_again(engine: Engine, router: Router) -> None:
+    """BIRD by itself never does."""
+    router.configure()
+    with socket.create_server(("0.0.0.0", 179)):
+        refused = bring(engine, {KEY: SPEAKER})[KEY]
+        assert refused.reason == f"BIRD cannot listen for the session with 192.0.2.254: {engine.files.log} says why"
+        assert engine.read().ours == {KEY: BROKEN}
+        assert engine.apply(difference(engine, {KEY: SPEAKER})) == {KEY: refused}
+    settle(engine, {KEY: SPEAKER})
+    established(engine)
 
 
 def test_a_session_that_came_up_has_bird_asked_again_and_again(tmp_path: Path) -> None:

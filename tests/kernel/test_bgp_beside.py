@@ -86,8 +86,10 @@ def test_it_is_started_again_and_ends_without_a_configuration(engine: Engine, be
     sh(f"kill -9 {pid}")
     until(lambda: engine.files.pid.exists() and engine.files.pid.read_text() not in ("", pid), "it stays dead")
     until(lambda: answers(engine.files), "it stays dead")
+    pid = engine.files.pid.read_text().strip()
     settle(engine, {})
     assert list(engine.files.socket.parent.iterdir()) == []
+    until(lambda: not Path("/proc", pid).exists(), "nobody has collected it")
     said = beside.stop()
     assert "BIRD was ended by signal 9\n" in said and "BIRD ended with status 0\n" in said
 

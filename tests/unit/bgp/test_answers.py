@@ -22,6 +22,14 @@ STATUS = b"""1000-BIRD 2.0.12
 0013 Daemon is up and running
 """
 
+GIVEN_UP = b"""2002-Name       Proto      Table      State  Since         Info
+1002-device1    Device     ---        up     18:41:44.829  \n \
+peer_10_0_0_2 BGP        ---        down   18:41:44.830  Error: No listening socket
+ peer_10_0_0_3 BGP        ---        start  18:41:58.841  Active        Error: No listening socket
+ peer_10_0_0_4 BGP        ---        down   18:41:44.830  Received: Peer de-configured
+ other      BGP        ---        down   18:41:44.830  Error: No listening socket
+0000 \n"""
+
 PROTOCOLS = b"""2002-Name       Proto      Table      State  Since         Info
 1002-device1    Device     ---        up     2026-11-30 02:43:05.524  \n1006-
 1002-learn4     Kernel     handover4  up     2026-11-30 02:43:05.524  \n1006-  Channel ipv4
@@ -196,3 +204,7 @@ def test_whatever_it_says_is_taken_or_left(first: list[Line], second: list[Line]
     for session in answers.sessions(second):
         assert all(len(route.network.network) in (4, 16) for route in answers.routes_out(third, session))
     assert all(len(route.network.network) in (4, 16) for route in answers.routes_in(first, second, third))
+
+
+def test_sessions_that_are_given_up() -> None:
+    assert list(answers.given_up(lines_of(GIVEN_UP))) == [packed("10.0.0.2")]
