@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 import kuberouter_py
+from kuberouter_py.bgp.control import PATIENCE
 from kuberouter_py.config import Config, texts_of_environment
 from kuberouter_py.watchers import kinds
 from kuberouter_py.watchers.kinds import Kind
@@ -111,6 +112,7 @@ def test_its_arguments_are_a_configuration(name: str) -> None:
         *(() if alone else (str(Path(config.cni_conf_file).parent),)),
     }  # fmt: skip
     assert config.bird_socket == ("" if alone else "/run/kuberouter-py/bird.ctl")
+    assert config.bgp_graceful_restart is not alone  # BIRD ends with its pod
     for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
         assert container(name)[probe]["httpGet"] == {"path": path, "port": config.health_port}
 
@@ -120,6 +122,14 @@ def test_bird_runs_beside_the_agent_where_the_agent_looks_for_it() -> None:
     assert bird["args"] == ["bird", next(arg for arg in container(ALL_FEATURES)["args"] if "bird-socket" in arg)]
     assert bird["image"] == container(ALL_FEATURES)["image"]
     assert [mount["mountPath"] for mount in bird["volumeMounts"]] == ["/run/kuberouter-py"]
+    assert "birdc -s /run/kuberouter-py/bird.ctl show status" in bird["livenessProbe"]["exec"]["command"][-1]
+
+
+def test_bird_is_not_ended_for_being_busy() -> None:
+    """Only when its peers have given it up, too."""
+    probe, config = container(ALL_FEATURES, "bird")["livenessProbe"], Config()
+    assert probe["periodSeconds"] * (probe["failureThreshold"] - 1) >= config.bgp_holdtime
+    assert probe["timeoutSeconds"] >= PATIENCE
 
 
 def test_both_differ_only_where_they_must() -> None:

@@ -3,7 +3,8 @@
 Its arguments, its environment from the ConfigMap, its credentials where a pod has them, its capabilities and no others
 (it logs them), its volumes, and what every container has: /proc/sys read-only, here the root file system as well.
 Replaces itself with the container's process, whose id is in /run/lab/as-pod.pid, or as-pod-CONTAINER.pid. Run on a
-node: `python -m tests.labkit.as_pod MANIFEST [CONTAINER]`; without a name it is the agent's container.
+node: `python -m tests.labkit.as_pod MANIFEST [CONTAINER]`; without a name it is the agent's container. With `probe`
+after the name it is that container's liveness probe instead, run in it: status 124 when its time is over.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ DAEMONSET = Path(__file__).parent.parent.parent / "daemonset"
 SECRETS = "/var/run/secrets/kubernetes.io"
 
 
-def main(manifest: str, name: str = "kuberouter-py") -> None:
+def main(manifest: str, name: str = "kuberouter-py", probe: str = "") -> None:
     documents = {each["kind"]: each for each in yaml.safe_load_all((DAEMONSET / manifest).read_text())}
     pod = documents["DaemonSet"]["spec"]["template"]["spec"]
     [container] = [each for each in pod["containers"] if each["name"] == name]
@@ -38,10 +39,17 @@ def main(manifest: str, name: str = "kuberouter-py") -> None:
         *(f"mount -o remount,bind,ro {path}" for path in ("/", "/run", "/tmp") if security["readOnlyRootFilesystem"]),
         f"exec {shlex.join(jailed)}",
     ]
-    pid = Path("/run/lab", "as-pod.pid" if name == "kuberouter-py" else f"as-pod-{name}.pid")
-    pid.write_text(f"{os.getpid()}\n")
+    if probe:
+        entered = ["nsenter", "--mount", "--target", _pid_file(name).read_text().strip()]
+        within = ["timeout", str(container["livenessProbe"]["timeoutSeconds"])]
+        os.execvp(entered[0], [*entered, *within, *container["livenessProbe"]["exec"]["command"]])
+    _pid_file(name).write_text(f"{os.getpid()}\n")
     unshared = ["unshare", "--mount", "--propagation", "private", "/bin/sh", "-ec", "\n".join(script)]
     os.execvpe(unshared[0], unshared, _environment(documents["ConfigMap"]["data"]))
+
+
+def _pid_file(name: str) -> Path:
+    return Path("/run/lab", "as-pod.pid" if name == "kuberouter-py" else f"as-pod-{name}.pid")
 
 
 def _volumes(pod: dict[str, Any], container: dict[str, Any]) -> Iterator[str]:
