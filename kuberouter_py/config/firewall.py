@@ -31,7 +31,7 @@ class Firewall:
         group=POLICIES,
     )
     service_node_port_range: str = option(
-        values.TEXT,
+        values.PORT_RANGE,
         "",
         "accepted for kube-router's sake: whatever ports the Services have are NodePorts",
         group=POLICIES,

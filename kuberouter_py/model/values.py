@@ -178,6 +178,12 @@ def number(what: str, low: int, high: int) -> Kind[int]:
     return Kind("NUMBER", parse, str)
 
 
+def _check_port_range(text: str) -> None:
+    found = re.fullmatch(r"(\d{1,5})[-:](\d{1,5})", text, re.ASCII)  # kube-router takes either sign
+    if not found or not 1 <= int(found[1]) <= int(found[2]) <= 65535:
+        raise ValueError(f'"{text}" is not a range of ports like 30000-32767')
+
+
 def choice(*words: str) -> Kind[str]:
     def parse(text: str) -> str:
         if text not in words:
@@ -278,6 +284,7 @@ NODE_ADDRESSES: Kind[tuple[Cidr | str, ...]] = Kind(
 CIDRS: Kind[tuple[Cidr, ...]] = Kind("CIDR,...", _parse_cidrs, _cidrs_text, gathers=True)
 ADDRESS: Kind[str] = Kind("ADDRESS", _parse_address, str)
 PORT = replace(number("a port", 0, 65535), metavar="PORT")
+PORT_RANGE = checked(TEXT, _check_port_range, metavar="PORT-PORT")
 # What ip_vs takes (ip_vs_conn.c); anything else is its own default there, without a word.
 CONN_TAB_BITS = checked(number("a number of bits", 0, 20), _check_conn_tab_bits)
 COUNT = number("a number", 0, 2**31 - 1)

@@ -130,9 +130,16 @@ def parse_password(text: str) -> Password | None:
 
 
 def parse_passwords(text: str) -> tuple[Password | None, ...]:
-    """One for each peer, in their order; an empty place is a peer without one. Raises ValueError."""
-    text = text.strip()
-    return tuple(parse_password(part.strip()) for part in text.split(",")) if text else ()
+    """One for each peer, in their order; an empty place is a peer without one. Raises ValueError, with the place."""
+    parts = text.strip().split(",") if text.strip() else []
+    found = []
+    for place, part in enumerate(parts, 1):
+        try:
+            found.append(parse_password(part.strip()))
+        except ValueError as error:
+            where = f" (password {place} of {len(parts)})" if len(parts) > 1 else ""
+            raise ValueError(f"{error}{where}") from None
+    return tuple(found)
 
 
 def _passwords_text(passwords: tuple[Password | None, ...]) -> str:

@@ -158,6 +158,20 @@ def test_lists_gather_everything_else_takes_the_last() -> None:
         ({"router-id": "fd00::1"}, '--router-id: "fd00::1" is neither generate nor'),
         ({"bgp-holdtime": "2s"}, "--bgp-holdtime: 2s is not 3 to 65535 whole seconds"),
         ({"bgp-holdtime": "65536s"}, "--bgp-holdtime: 18h12m16s is not 3 to 65535 whole seconds"),
+        (
+            {"service-node-port-range": "garbage"},
+            '--service-node-port-range: "garbage" is not a range of ports like 30000-32767',
+        ),
+        ({"service-node-port-range": "30000"}, '--service-node-port-range: "30000" is not a range of ports'),
+        (
+            {"service-node-port-range": "32767-30000"},
+            '--service-node-port-range: "32767-30000" is not a range of ports',
+        ),
+        ({"service-node-port-range": "0-10"}, '--service-node-port-range: "0-10" is not a range of ports'),
+        (
+            {"service-node-port-range": "30000-65536"},
+            '--service-node-port-range: "30000-65536" is not a range of ports',
+        ),
         ({"bgp-port": "0"}, '--bgp-port: "0" is not a port (1 to 65535)'),
         ({"bfd-port": "3785"}, "--bfd-port: 3785, but BIRD's is 3784"),
         ({"bfd-detection-multiplier": "0"}, '--bfd-detection-multiplier: "0" is not a multiplier (1 to 255)'),
@@ -258,9 +272,22 @@ def test_no_reason_quotes_a_password(password: str, reason: str) -> None:
     with pytest.raises(BadOption) as raised:
         peers_with(f"{password},")
     assert str(raised.value).startswith(f"--peer-router-passwords: a password {reason}")
+    assert str(raised.value).endswith(" (password 1 of 2)")
     assert password not in str(raised.value)
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize("text", ["30000-32767", "30000:32767", "1-65535", "80-80", ""])
+def test_a_range_of_ports_as_kube_router_takes_it(text: str) -> None:
+    assert Config.from_texts({"service-node-port-range": [text]}).service_node_port_range == text
+
+
+def test_a_password_that_is_wrong_is_told_by_its_place() -> None:
+    with pytest.raises(BadOption, match=r"UTF-8 \(password 3 of 3\)$"):
+        peers_with("c2VjcmV0,,secret!")
+    with pytest.raises(BadOption, match=r"UTF-8$"):
+        peers_with("secret!")
 
 
 def test_environment() -> None:
