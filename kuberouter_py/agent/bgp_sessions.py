@@ -84,7 +84,9 @@ class BgpSessions:
         with self._lock:
             if self._sessions.up == len(speaker.peers):
                 return
-        states, _ = self._states()
+        states, problem = self._states()
+        if problem:
+            return  # what was told stays told
         with self._lock:
             changes = self._sessions.lasting(states, now)
         self._news(changes)

@@ -140,6 +140,7 @@ def test_a_session_that_never_comes_up_is_told_once_with_what_the_kernel_refused
     world.sessions.heard()
     for after in (1.0, 20.0, 31.0, 40.0, 75.0, 120.0):
         world.now, world.refused = NOW + after, 5 + int(after)
+        world.engine.silent = "nobody answers on bird.ctl" if after == 75 else ""
         world.sessions.turned()
         assert [note.message for note in world.told] == ([] if after < 31 else [told])
     world.sessions.look()
