@@ -8,7 +8,7 @@ from typing import Any
 from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import MarkServerKey, ServerKey, address_text
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.observe.metrics import ServiceCounters
 
 

@@ -31,7 +31,7 @@ from kuberouter_py.controllers.services.explain.source import is_direct
 from kuberouter_py.controllers.services.explain.way import End
 from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.kernel import address_text, family_of
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.observe.http import Response, json_response, text_response
 from kuberouter_py.ports import EdgeError, Lookups
 

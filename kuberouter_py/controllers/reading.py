@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import Chain, SetEntry
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.model.values import parse_cidr
 
 

@@ -16,7 +16,7 @@ from kuberouter_py.kernel import ipset_codec as codec
 from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
 from kuberouter_py.model.kernel import IpSet, MemberValue, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
-from kuberouter_py.model.notation import entry_text, set_text
+from kuberouter_py.model.notation_sets import entry_text, set_text
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Unavailable
 
 _MEMBERS_A_PART = 2000  # to sort out in memory: some 5 ms

@@ -2,7 +2,7 @@
 
 Owns the order of the messages, what an answer means for its server, and which servers are ours: those that the
 ownership set names, those on a VIP of kube-dummy-if, those on a mark of our range, and those that this process wrote.
-What a Service wants is decided elsewhere; bytes are ipvs_codec.py's, words model/notation.py's. Servers inside
+What a Service wants is decided elsewhere; bytes are ipvs_codec.py's, words model/notation_servers.py's. Servers inside
 `excluded` and those on other marks are other people's: listed, never touched.
 """
 
@@ -28,7 +28,7 @@ from kuberouter_py.model.kernel import (
     server_family,
 )
 from kuberouter_py.model.names import is_balancing_mark
-from kuberouter_py.model.notation import scheduling_options, server_option
+from kuberouter_py.model.notation_servers import scheduling_options, server_option
 from kuberouter_py.ports import Actual, Busy, EdgeError, Part, Plan, Refused, Unavailable
 
 # thread-self, because the socket is of its thread's network namespace, and /proc/net of the process' first thread's.

@@ -1,6 +1,6 @@
 """IPVS in bytes: generic netlink messages both ways, and /proc/net/ip_vs.
 
-Pure functions over bytes; sockets and decisions are ipvs.py's, words are model/notation.py's. Layouts:
+Pure functions over bytes; sockets and decisions are ipvs.py's, words are model/notation_servers.py's. Layouts:
 include/uapi/linux/ip_vs.h; which attributes a command must have, and of what size: net/netfilter/ipvs/ip_vs_ctl.c,
 ip_vs_genl_parse_service and _dest; the columns of /proc/net/ip_vs: ip_vs_info_seq_show there.
 """

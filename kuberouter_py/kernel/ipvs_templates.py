@@ -7,7 +7,7 @@ They are rows of ip_vs' connection table whose client port is 0; the table is on
 from __future__ import annotations
 
 from kuberouter_py.model.kernel import DestinationKey, MarkServerKey, ServerKey
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.ports import Affinity, Unavailable
 
 _TABLE = "/proc/thread-self/net/ip_vs_conn"  # thread-self: see ipvs.py

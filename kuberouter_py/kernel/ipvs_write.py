@@ -1,6 +1,6 @@
 """One plan on its way into IPVS: the messages, in which order, and what each answer means for its server.
 
-What is ours, and reading, is ipvs.py's; bytes are ipvs_codec.py's, words model/notation.py's.
+What is ours, and reading, is ipvs.py's; bytes are ipvs_codec.py's, words model/notation_servers.py's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from operator import itemgetter
 from kuberouter_py.kernel import ipvs_codec as codec
 from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
 from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServer
-from kuberouter_py.model.notation import destination_option, scheduling_options, server_option
+from kuberouter_py.model.notation_servers import destination_option, scheduling_options, server_option
 from kuberouter_py.ports import EdgeError, Refused
 
 _AT_ONCE = 4000  # messages in memory before they are sent

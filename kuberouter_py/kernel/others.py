@@ -24,7 +24,7 @@ from kuberouter_py.kernel.others_rules import removal
 from kuberouter_py.kernel.rtnetlink import LinkMessage
 from kuberouter_py.model.kernel import LinkState, ServerKey, VirtualServerKey
 from kuberouter_py.model.names import is_vip_link
-from kuberouter_py.model.notation import server_option
+from kuberouter_py.model.notation_servers import server_option
 from kuberouter_py.model.others import (
     ACCOUNTS,
     DSR_RULE,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kuberouter_py.model.bgp import Announced
@@ -18,6 +18,7 @@ from kuberouter_py.model.names import (
     TUNNEL_ALIAS,
 )
 from kuberouter_py.model.notation_bgp import add_speaker, change_speaker, remove_speaker, speaker_key
+from kuberouter_py.model.notation_told import Notation
 from kuberouter_py.model.podnet import CniFile, Listener, LookupRule, PodBridge, PodRoute, RouteKey, Tunnel
 from kuberouter_py.model.values import cidr_text
 
@@ -190,22 +191,15 @@ def _withdraw(cidr: Cidr, value: Announced | None) -> Iterator[str]:
     yield _announced_line("del", cidr, value)
 
 
-# -- all of them: how a key is told, and what adds, changes and removes it --------------------------------------------
+# -- all of them -----------------------------------------------------------------------------------------------------
 
-Told = tuple[
-    Callable[[Any], str],
-    Callable[[Any, Any], Iterator[str]],
-    Callable[[Any, Any, Any], Iterator[str]],
-    Callable[[Any, Any], Iterator[str]],
-]
-
-NOTATIONS: Mapping[str, Told] = {
-    "bgp": (speaker_key, add_speaker, change_speaker, remove_speaker),
-    "pod bridges": (str, _add_bridge, _change_bridge, _remove_link),
-    "cni": (str, _add_cni_file, _change_cni_file, _restore_cni_file),
-    "gue ports": (_listener_text, _add_listener, _change_listener, _remove_listener),
-    "tunnels": (str, _add_tunnel, _change_tunnel, _remove_link),
-    "pod routes": (_route_text, _add_pod_route, _change_pod_route, _remove_pod_route),
-    "lookup rules": (_source_text, _add_rule, _change_rule, _remove_rule),
-    "announced": (cidr_text, _announce, _announce_otherwise, _withdraw),
+NOTATIONS: Mapping[str, Notation] = {
+    "bgp": Notation(speaker_key, add_speaker, change_speaker, remove_speaker),
+    "pod bridges": Notation(str, _add_bridge, _change_bridge, _remove_link),
+    "cni": Notation(str, _add_cni_file, _change_cni_file, _restore_cni_file),
+    "gue ports": Notation(_listener_text, _add_listener, _change_listener, _remove_listener),
+    "tunnels": Notation(str, _add_tunnel, _change_tunnel, _remove_link),
+    "pod routes": Notation(_route_text, _add_pod_route, _change_pod_route, _remove_pod_route),
+    "lookup rules": Notation(_source_text, _add_rule, _change_rule, _remove_rule),
+    "announced": Notation(cidr_text, _announce, _announce_otherwise, _withdraw),
 }

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.model.kernel import NOMATCH, IpSet, MemberValue, SetEntry, SetMember
 from kuberouter_py.model.names import BALANCING_MARKS, balancing_mark
-from kuberouter_py.model.notation import entry_text, set_text
+from kuberouter_py.model.notation_sets import entry_text, set_text
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, check_parts, difference, settle, sh
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from kuberouter_py.controllers.takeover.served import LOOPBACK
 from kuberouter_py.model.cluster import ObjectKey, Service
 from kuberouter_py.model.kernel import ServerKey, VirtualServerKey, address_text, family_of
-from kuberouter_py.model.notation import server_option
+from kuberouter_py.model.notation_servers import server_option
 
 
 class Difference(NamedTuple):

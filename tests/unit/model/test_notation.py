@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kuberouter_py.model import notation
+from kuberouter_py.model import notation, notation_servers
 from kuberouter_py.model.kernel import (
     ONE_PACKET,
     PERSISTENT,
@@ -67,18 +67,21 @@ def told(table: str, plan: Plan[Any, Any]) -> list[str]:
     ],
 )
 def test_how_a_server_balances(scheduler: str, flags: int, timeout: int, text: str) -> None:
-    assert notation.scheduling_options(scheduler, flags, timeout) == text
+    assert notation_servers.scheduling_options(scheduler, flags, timeout) == text
 
 
 def test_which_server_and_destination() -> None:
-    assert notation.server_option(SIGNAL) == "--sctp-service 10.96.0.9:3868"
-    assert notation.server_option(WEB6._replace(protocol=255)) == "protocol 255 [fd00::10]:80"
-    assert notation.server_option(MarkServerKey(5, 4)) == "-f 5"
-    assert notation.server_option(MarkServerKey(2**32 - 1, 6)) == "-f 4294967295 -6"
+    assert notation_servers.server_option(SIGNAL) == "--sctp-service 10.96.0.9:3868"
+    assert notation_servers.server_option(WEB6._replace(protocol=255)) == "protocol 255 [fd00::10]:80"
+    assert notation_servers.server_option(MarkServerKey(5, 4)) == "-f 5"
+    assert notation_servers.server_option(MarkServerKey(2**32 - 1, 6)) == "-f 4294967295 -6"
     pod = DestinationKey(packed("fd00:1::2"), 6443)
-    assert notation.destination_option(pod) == "-r [fd00:1::2]:6443"
-    assert notation.destination_option(pod, Destination(0)) == "-r [fd00:1::2]:6443 -m -w 0"
-    assert notation.destination_option(pod, Destination(2, Forwarding.DIRECT_ROUTE)) == "-r [fd00:1::2]:6443 -g -w 2"
+    assert notation_servers.destination_option(pod) == "-r [fd00:1::2]:6443"
+    assert notation_servers.destination_option(pod, Destination(0)) == "-r [fd00:1::2]:6443 -m -w 0"
+    assert (
+        notation_servers.destination_option(pod, Destination(2, Forwarding.DIRECT_ROUTE))
+        == "-r [fd00:1::2]:6443 -g -w 2"
+    )
 
 
 def test_virtual_server_added_with_its_destinations() -> None:

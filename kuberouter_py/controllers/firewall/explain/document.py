@@ -14,7 +14,8 @@ from kuberouter_py.controllers.reading import Met
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import SetMember, address_text
 from kuberouter_py.model.names import CHAIN_PREFIX
-from kuberouter_py.model.notation import entry_text, protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
+from kuberouter_py.model.notation_sets import entry_text
 from kuberouter_py.model.policies import NetworkPolicy
 
 Policies = Mapping[ObjectKey, NetworkPolicy]

@@ -22,7 +22,8 @@ from kuberouter_py.controllers.reading import Met, Packet, pass_hook
 from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod
 from kuberouter_py.model.kernel import Chain, Rules, SetEntry, SetMember, family_of
 from kuberouter_py.model.names import CONNMARK_SERVICE
-from kuberouter_py.model.notation import entry_text, key_text
+from kuberouter_py.model.notation import key_text
+from kuberouter_py.model.notation_sets import entry_text
 from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.ports import FirewallLookups, Refused
 

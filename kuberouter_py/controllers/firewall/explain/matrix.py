@@ -14,7 +14,7 @@ from kuberouter_py.controllers.firewall.explain.explanation import Moment
 from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, case_of, is_party, verdict
 from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.kernel import address_text, family_of
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.model.policies import NetworkPolicy
 
 ALLOWED, DENIED, NOT_ASKED = ".", "X", "-"  # or the digit of the one family in which it is allowed

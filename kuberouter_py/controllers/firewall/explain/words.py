@@ -17,7 +17,7 @@ from kuberouter_py.controllers.firewall.judge import (
 )
 from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.kernel import address_text
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.model.policies import IpBlock, NetworkPolicy, Operator, Peer, PolicyPort, PolicyRule, Selector
 from kuberouter_py.model.values import cidr_text
 

@@ -28,7 +28,7 @@ from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import Endpoint, EndpointSlice, Service, ServicePort
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import DestinationKey, Protocol, VirtualServerKey, address_text, family_of
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Lookups
 

@@ -12,7 +12,7 @@ from kuberouter_py.controllers.services.explain.question import Origin
 from kuberouter_py.controllers.services.explain.verdict import short_circuit, title
 from kuberouter_py.controllers.services.explain.way import Way
 from kuberouter_py.model.kernel import PERSISTENT, DestinationKey, address_text
-from kuberouter_py.model.notation import protocol_text, scheduling_options, server_text
+from kuberouter_py.model.notation_servers import protocol_text, scheduling_options, server_text
 
 
 def document(node: str, origin: Origin, paths: Sequence[Path], remarks: Sequence[str]) -> dict[str, Any]:

@@ -18,14 +18,9 @@ from kuberouter_py.controllers.services.explain.verdict import Verdict, verdict
 from kuberouter_py.controllers.services.explain.way import Way, legs, walk
 from kuberouter_py.controllers.services.nodestate import CHAINS
 from kuberouter_py.model.kernel import PERSISTENT, Chain, DestinationKey, Rules, SetMember, family_of
-from kuberouter_py.model.notation import (
-    destination_option,
-    endpoint_text,
-    entry_text,
-    key_text,
-    scheduling_options,
-    server_text,
-)
+from kuberouter_py.model.notation import key_text
+from kuberouter_py.model.notation_servers import destination_option, endpoint_text, scheduling_options, server_text
+from kuberouter_py.model.notation_sets import entry_text
 from kuberouter_py.ports import Affinity, Lookups
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.model.cluster import ObjectKey, Service, ServicePort
 from kuberouter_py.model.kernel import Protocol, VirtualServerKey, family_of
-from kuberouter_py.model.notation import protocol_text
+from kuberouter_py.model.notation_servers import protocol_text
 
 POD, NODE, ADDRESS = "pod", "node", "address"
 _PROTOCOLS = {protocol.name.lower(): protocol for protocol in Protocol}

@@ -21,7 +21,7 @@ from kuberouter_py.controllers.services.policies import SHORT_CIRCUIT
 from kuberouter_py.model.healthcheck import HealthCheck
 from kuberouter_py.model.kernel import MarkServerKey, SetMember, VirtualServer, address_text
 from kuberouter_py.model.names import SERVICES_SETS, services_set
-from kuberouter_py.model.notation import endpoint_text, protocol_text, scheduling_options
+from kuberouter_py.model.notation_servers import endpoint_text, protocol_text, scheduling_options
 from kuberouter_py.model.values import cidr_text
 
 

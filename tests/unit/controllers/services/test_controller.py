@@ -16,7 +16,7 @@ from kuberouter_py.controllers.services import controller as controller_module
 from kuberouter_py.controllers.services import decisions as decisions_module
 from kuberouter_py.controllers.services.desired import decide
 from kuberouter_py.controllers.services.sight import NODE
-from kuberouter_py.model import notation
+from kuberouter_py.model import notation, notation_servers
 from kuberouter_py.model.cluster import ObjectKey, ServiceCidr
 from kuberouter_py.model.kernel import (
     Address,
@@ -59,7 +59,9 @@ DNS_PODS = endpoint_slice("dns", endpoint("10.244.2.9"))
 def servers(agent: FakeAgent) -> dict[str, list[str]]:
     """ "10.96.0.10:80" -> its destinations."""
     return {
-        notation.server_option(key).removeprefix("-t "): sorted(address_text(to.address) for to in server.destinations)
+        notation_servers.server_option(key).removeprefix("-t "): sorted(
+            address_text(to.address) for to in server.destinations
+        )
         for key, server in agent.kernel.servers.items()
     }
 

@@ -14,7 +14,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import Unit
 from kuberouter_py.controllers.services.desired import Decision, decide, route_source
 from kuberouter_py.controllers.services.view import NodeView
-from kuberouter_py.model import notation
+from kuberouter_py.model import notation_servers, notation_sets
 from kuberouter_py.model.cluster import EndpointSlice, Service, SlicePort
 from kuberouter_py.model.kernel import (
     PERSISTENT,
@@ -53,7 +53,7 @@ def decided(
 def units(decision: Decision) -> dict[str, Unit]:
     """By frontend as ipvsadm says it: "TCP 10.96.0.10:80"."""
     found = decision.share.units
-    return {notation.server_text(key): unit for key, unit in found.items() if isinstance(key, VirtualServerKey)}
+    return {notation_servers.server_text(key): unit for key, unit in found.items() if isinstance(key, VirtualServerKey)}
 
 
 def frontends(decision: Decision) -> set[str]:
@@ -67,13 +67,13 @@ def server(decision: Decision, name: str) -> VirtualServer:
 
 
 def destinations(decision: Decision, name: str = "TCP 10.96.0.10:80") -> set[str]:
-    return {notation.endpoint_text(*key) for key in server(decision, name).destinations}
+    return {notation_servers.endpoint_text(*key) for key in server(decision, name).destinations}
 
 
 def members(decision: Decision, name: str) -> set[str]:
     """ "owned 10.96.0.10,tcp:80", without what is in every set's name."""
     return {
-        f"{item.key.set.split('-')[2]} {notation.entry_text(item.key.entry)}"
+        f"{item.key.set.split('-')[2]} {notation_sets.entry_text(item.key.entry)}"
         for item in units(decision)[name]
         if item.table == "set members"
     }

@@ -10,7 +10,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.chains import chains
 from kuberouter_py.controllers.services.dsr import ANNOTATION, REFUSED
 from kuberouter_py.controllers.services.view import NodeView
-from kuberouter_py.model import notation
+from kuberouter_py.model import notation_servers, notation_sets
 from kuberouter_py.model.cluster import Endpoint, Service, ServicePort, SlicePort
 from kuberouter_py.model.kernel import (
     Address,
@@ -59,7 +59,7 @@ def started(one: Service, *endpoints: Endpoint, target: int = 80, config: Config
 
 def members(agent: FakeAgent, role: str) -> dict[str, int | None]:
     return {
-        notation.entry_text(member.entry): mark
+        notation_sets.entry_text(member.entry): mark
         for member, mark in agent.kernel.members.items()
         if member.set == f"krpy-svc-{role}-4"
     }
@@ -79,7 +79,7 @@ def test_a_mark_stands_for_address_and_port() -> None:
     agent = started(web(), HERE, THERE)
     assert HTTP not in agent.kernel.servers
     found = agent.kernel.servers[SERVER].destinations
-    assert {notation.endpoint_text(*key) for key in found} == {"10.244.1.2:80", "10.244.2.3:80"}
+    assert {notation_servers.endpoint_text(*key) for key in found} == {"10.244.1.2:80", "10.244.2.3:80"}
     assert {one.forwarding for one in found.values()} == {Forwarding.TUNNEL}
     assert members(agent, "dsr") == {f"{VIP},tcp:80": MARK}
     assert agent.kernel.diversions == {4: Diversion(BALANCING_MARK, BALANCING_MASK)}

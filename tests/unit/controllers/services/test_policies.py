@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from kuberouter_py.config import Config
-from kuberouter_py.model import notation
+from kuberouter_py.model import notation_servers, notation_sets
 from kuberouter_py.model.cluster import Endpoint, Service
 from kuberouter_py.model.kernel import MarkServerKey, VirtualServer, VirtualServerKey
 from kuberouter_py.model.names import balancing_mark
@@ -31,7 +31,7 @@ def started(one: Service, *endpoints: Endpoint, config: Config | None = None) ->
 
 def members(agent: FakeAgent, role: str) -> dict[str, object]:
     return {
-        notation.entry_text(member.entry): mark
+        notation_sets.entry_text(member.entry): mark
         for member, mark in agent.kernel.members.items()
         if member.set == f"krpy-svc-{role}-4"
     }
@@ -46,7 +46,7 @@ def marked(agent: FakeAgent) -> VirtualServer:
 
 
 def destinations(server: VirtualServer) -> set[str]:
-    return {notation.endpoint_text(*key) for key in server.destinations}
+    return {notation_servers.endpoint_text(*key) for key in server.destinations}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_short_circuit_has_the_cluster_set() -> None:
     assert members(agent, "shortcircuit") == {OUTSIDE: MARK}
     assert destinations(marked(agent)) == {"10.244.1.2:8080", "10.244.2.3:8080"}
     ordinary = {
-        notation.server_text(key): destinations(server)
+        notation_servers.server_text(key): destinations(server)
         for key, server in agent.kernel.servers.items()
         if isinstance(key, VirtualServerKey)
     }

@@ -10,7 +10,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.services.desired import decide
 from kuberouter_py.controllers.services.sources import allowed, source_ranges
 from kuberouter_py.controllers.services.view import NodeView
-from kuberouter_py.model import notation
+from kuberouter_py.model import notation_sets
 from kuberouter_py.model.cluster import Service
 from tests.fakes.objects import NODE_NAME, cidr, packed, port, service
 
@@ -34,7 +34,7 @@ def members(one: Service, view: NodeView = VIEW) -> dict[str, set[str]]:
     for unit in decide(one, (), view, config, lambda address: False, lambda *_: 0).share.units.values():
         for item in unit:
             if item.table == "set members" and ("ranged" in item.key.set or "sources" in item.key.set):
-                found.setdefault(item.key.set, set()).add(notation.entry_text(item.key.entry))
+                found.setdefault(item.key.set, set()).add(notation_sets.entry_text(item.key.entry))
     return found
 
 
