@@ -1,12 +1,12 @@
 """Everything that is read from, and written into, this node's kernel. Values in and out (model/, ports.py): nothing
 here decides, and nothing else in the package speaks netlink or runs a program.
 
-doors      netlink.py (bulk), generic_netlink.py, rtnetlink.py (layouts), inotify.py, namespaces.py; command.py
+doors      netlink.py (bulk), generic_netlink.py, rtnetlink.py (layouts), namespaces.py; command.py
 of all     ipset.py, iptables.py (ipset_codec.py, iptables_text.py, iptables_flavours.py), sysctl.py; former.py: how
            things were before us
-Services   ipvs.py (ipvs_codec.py, ipvs_write.py, ipvs_templates.py); links.py, routes.py: addresses on the VIP link and
-           their local routes; bridge.py: hairpin mode; diversions.py, pod_addresses.py: direct server return;
-           conntrack.py, for policies too
+Services   ipvs.py (ipvs_codec.py, ipvs_table.py, ipvs_write.py, ipvs_templates.py); links.py, routes.py: addresses
+           on the VIP link and their local routes; bridge.py: hairpin mode; diversions.py, pod_addresses.py: direct
+           server return; conntrack.py, for policies too
 router     pod_bridge.py, tunnels.py (tunnel_codec.py), gue.py, pod_routes.py, lookup_rules.py, handover.py (table 159,
            for BIRD), on own_routes.py and route_codec.py; cni_file.py
 news       announcements.py: the listening; monitor.py for Services and policies, router_news.py for the router;

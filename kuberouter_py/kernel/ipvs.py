@@ -2,8 +2,9 @@
 
 Owns the order of the messages, what an answer means for its server, and which servers are ours: those that the
 ownership set names, those on a VIP of kube-dummy-if, those on a mark of our range, and those that this process wrote.
-What a Service wants is decided elsewhere; bytes are ipvs_codec.py's, words model/notation_servers.py's. Servers inside
-`excluded` and those on other marks are other people's: listed, never touched.
+What a Service wants is decided elsewhere; bytes are ipvs_codec.py's and ipvs_table.py's, words
+model/notation_servers.py's. Servers inside `excluded` and those on other marks are other people's: listed, never
+touched.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from errno import ENOENT, ERANGE
 from itertools import chain
 
 from kuberouter_py.kernel import ipvs_codec as codec
+from kuberouter_py.kernel import ipvs_table
 from kuberouter_py.kernel.generic_netlink import generic_family
 from kuberouter_py.kernel.ipvs_write import Writing, look
 from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
@@ -88,7 +90,7 @@ class VirtualServers:
             messages = self._connect(again=True)
             for _ in range(_READ_ATTEMPTS):
                 services = [codec.parse_service(each) for each in self._batch.dump(messages.list_servers())]
-                destinations = codec.parse_table(_read_table())
+                destinations = ipvs_table.parse_table(_read_table())
                 # Two looks at a table that others may write: only where both show the same servers it is one picture.
                 if set(map(_place, destinations)) == {_place(service.key) for service in services}:
                     return self._sort(services, destinations)
@@ -281,7 +283,7 @@ class VirtualServers:
         return isinstance(key, VirtualServerKey) and any(key.address in cidr for cidr in self._excluded)
 
     def _sort(
-        self, services: Sequence[codec.Service], destinations: Mapping[ServerKey, codec.Destinations]
+        self, services: Sequence[codec.Service], destinations: Mapping[ServerKey, ipvs_table.Destinations]
     ) -> Actual[ServerKey, VirtualServer]:
         bearing = set(self._marked_of_all([one.key for one in services if isinstance(one.key, VirtualServerKey)]))
         ours: Servers = {}
@@ -302,7 +304,7 @@ class VirtualServers:
             self._deletion_order = listed
 
 
-def _server(service: codec.Service, destinations: codec.Destinations) -> VirtualServer:
+def _server(service: codec.Service, destinations: ipvs_table.Destinations) -> VirtualServer:
     return VirtualServer(service.scheduler, service.flags, service.timeout, destinations)
 
 
