@@ -11,10 +11,10 @@ import errno
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from kuberouter_py.kernel import netlink, rtnetlink
+from kuberouter_py.kernel import netlink, rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.links import find_link
 from kuberouter_py.kernel.netlink import Batch, NetlinkError
-from kuberouter_py.kernel.rtnetlink import RTN_LOCAL, RouteMessage, RuleMessage
+from kuberouter_py.kernel.rtnetlink_routes import RTN_LOCAL, RouteMessage, RuleMessage
 from kuberouter_py.model.kernel import Diversion
 from kuberouter_py.model.names import DIVERSION_PRIORITY, DIVERSION_TABLE, ROUTE_PROTOCOL
 from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
@@ -59,8 +59,11 @@ class Diversions:
         return refused
 
     def _look(self, family: int) -> _Found:
-        rules = [rtnetlink.read_rule(each) for each in self._dump(rtnetlink.all_rules(family))]
-        routes = [rtnetlink.read_route(each) for each in self._dump(rtnetlink.routes_of_table(family, DIVERSION_TABLE))]
+        rules = [rtnetlink_routes.read_rule(each) for each in self._dump(rtnetlink_routes.all_rules(family))]
+        routes = [
+            rtnetlink_routes.read_route(each)
+            for each in self._dump(rtnetlink_routes.routes_of_table(family, DIVERSION_TABLE))
+        ]
         return _Found(
             [rule for rule in rules if (rule.table, rule.protocol) == (DIVERSION_TABLE, ROUTE_PROTOCOL)],
             [
@@ -94,16 +97,16 @@ class Diversions:
         right = _rule(wanted) if wanted else None
         messages = []
         if wanted and not found.routes:
-            messages.append(rtnetlink.local_default(rtnetlink.RTM_NEWROUTE, add, *route))
+            messages.append(rtnetlink_routes.local_default(rtnetlink.RTM_NEWROUTE, add, *route))
         if right and right not in found.rules:
-            messages.append(rtnetlink.policy_rule(rtnetlink.RTM_NEWRULE, add, family, right))
+            messages.append(rtnetlink_routes.policy_rule(rtnetlink.RTM_NEWRULE, add, family, right))
         reason = self._send(family, messages, errno.EEXIST)
         if reason:
             return reason
         stale = [rule for rule in found.rules if rule != right]
-        messages = [rtnetlink.policy_rule(rtnetlink.RTM_DELRULE, 0, family, rule) for rule in stale]
+        messages = [rtnetlink_routes.policy_rule(rtnetlink.RTM_DELRULE, 0, family, rule) for rule in stale]
         if wanted is None and found.routes:
-            messages.append(rtnetlink.local_default(rtnetlink.RTM_DELROUTE, 0, *route))
+            messages.append(rtnetlink_routes.local_default(rtnetlink.RTM_DELROUTE, 0, *route))
         return self._send(family, messages, *_GONE)
 
     def _send(self, family: int, messages: Sequence[bytes], *fine: int) -> str:

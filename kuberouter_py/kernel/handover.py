@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from kuberouter_py.kernel import route_codec
 from kuberouter_py.kernel.netlink import Batch, error_text
 from kuberouter_py.kernel.own_routes import OwnRoutes, Place, protocol_name
-from kuberouter_py.kernel.rtnetlink import RouteMessage
+from kuberouter_py.kernel.rtnetlink_routes import RouteMessage
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.names import HANDOVER_TABLE, ROUTE_PROTOCOL

@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
-from kuberouter_py.kernel import rtnetlink
+from kuberouter_py.kernel import rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch, NetlinkError, error_text
-from kuberouter_py.kernel.rtnetlink import IFF_PROMISC, IFF_UP, RTPROT_KERNEL, LinkMessage
+from kuberouter_py.kernel.rtnetlink import IFF_PROMISC, IFF_UP, LinkMessage
+from kuberouter_py.kernel.rtnetlink_routes import RTPROT_KERNEL
 from kuberouter_py.model.kernel import Address, Link, LinkState, address_text
 from kuberouter_py.model.names import is_vip_link
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused
@@ -260,7 +261,7 @@ class Addresses:
     def _routed(self, addresses: Collection[bytes]) -> set[bytes]:
         """Those that table local has the kernel's own entry for; it comes before any of ours."""
         if len(addresses) > LOOKUPS:
-            routes = map(rtnetlink.read_route, self._batch.dump(rtnetlink.local_routes(6)))
+            routes = map(rtnetlink_routes.read_route, self._batch.dump(rtnetlink_routes.local_routes(6)))
             return {route.destination for route in routes if route.protocol == RTPROT_KERNEL} & set(addresses)
         found = {address: lookup(self._batch, address) for address in addresses}
         return {address for address, route in found.items() if route is not None and route.protocol == RTPROT_KERNEL}
@@ -272,26 +273,26 @@ def _ours(answers: Iterable[memoryview], name: str, link: int) -> Iterator[Addre
             yield Address(name, one.address)
 
 
-def lookup(batch: Batch, address: bytes) -> rtnetlink.RouteMessage | None:
+def lookup(batch: Batch, address: bytes) -> rtnetlink_routes.RouteMessage | None:
     """The local route to just this address that packets meet first; None where there is none. Raises EdgeError."""
-    route = _route(batch, rtnetlink.route_to(address))
-    is_host_route = route is not None and route.type == rtnetlink.RTN_LOCAL and route.destination == address
+    route = _route(batch, rtnetlink_routes.route_to(address))
+    is_host_route = route is not None and route.type == rtnetlink_routes.RTN_LOCAL and route.destination == address
     return route if is_host_route else None
 
 
-def way_to(batch: Batch, address: bytes, mark: int = 0) -> rtnetlink.RouteMessage | None:
+def way_to(batch: Batch, address: bytes, mark: int = 0) -> rtnetlink_routes.RouteMessage | None:
     """How a packet of this node with that mark would go there; None: no route leads there. Raises EdgeError."""
-    return _route(batch, rtnetlink.way_to(address, mark))
+    return _route(batch, rtnetlink_routes.way_to(address, mark))
 
 
-def _route(batch: Batch, question: bytes) -> rtnetlink.RouteMessage | None:
+def _route(batch: Batch, question: bytes) -> rtnetlink_routes.RouteMessage | None:
     try:
         answers = batch.request(question)
     except NetlinkError as error:
         if error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ESRCH, errno.EINVAL, errno.EACCES):
             return None
         raise
-    return rtnetlink.read_route(answers[0]) if answers else None
+    return rtnetlink_routes.read_route(answers[0]) if answers else None
 
 
 def _has_ipv4(name: str) -> bool:

@@ -10,9 +10,10 @@ import errno
 from collections.abc import Mapping
 from typing import Final
 
-from kuberouter_py.kernel import netlink, rtnetlink
+from kuberouter_py.kernel import netlink, rtnetlink_routes
 from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
-from kuberouter_py.kernel.rtnetlink import RTM_DELRULE, RTM_NEWRULE, RuleMessage
+from kuberouter_py.kernel.rtnetlink import RTM_DELRULE, RTM_NEWRULE
+from kuberouter_py.kernel.rtnetlink_routes import RuleMessage
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.names import DIVERSION_TABLE, OVERLAY_PRIORITY, ROUTE_PROTOCOL
 from kuberouter_py.model.podnet import LookupRule
@@ -50,7 +51,7 @@ class LookupRules:
         found: _Found = {}
         for family in (4, 6):
             for payload in self._dump(family):
-                rule = rtnetlink.read_rule(payload)
+                rule = rtnetlink_routes.read_rule(payload)
                 if rule.protocol == ROUTE_PROTOCOL and rule.table != DIVERSION_TABLE:
                     network = rule.source or bytes(4 if family == 4 else 16)
                     found.setdefault(LookupRule(network, rule.source_prefix), []).append(rule)
@@ -58,7 +59,7 @@ class LookupRules:
 
     def _dump(self, family: int) -> list[memoryview]:
         try:
-            return list(self._batch.dump(rtnetlink.all_rules(family)))
+            return list(self._batch.dump(rtnetlink_routes.all_rules(family)))
         except NetlinkError as error:
             if error.errno not in _NONE:
                 raise
@@ -98,7 +99,7 @@ def _rule(key: LookupRule, table: int) -> RuleMessage:
 
 def _message(kind: int, key: LookupRule, rule: RuleMessage) -> bytes:
     flags = netlink.NLM_F_CREATE | netlink.NLM_F_EXCL if kind == RTM_NEWRULE else 0
-    return rtnetlink.policy_rule(kind, flags, 4 if len(key.network) == 4 else 6, rule)
+    return rtnetlink_routes.policy_rule(kind, flags, 4 if len(key.network) == 4 else 6, rule)
 
 
 def _value(key: LookupRule, rules: list[RuleMessage]) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from kuberouter_py.kernel import netlink, rtnetlink
+from kuberouter_py.kernel import netlink, rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.announcements import RECEIVE_QUEUE, Announcements
 from kuberouter_py.kernel.rtnetlink import AF_BRIDGE, IFF_PROMISC, IFF_UP, LinkMessage
 from kuberouter_py.model.names import DIVERSION_TABLE, ROUTE_PROTOCOL, is_vip_link
@@ -77,7 +77,7 @@ class Monitor(Announcements):
         if kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE) and not own:
             return self._judge_route(flags, payload)
         if kind in (rtnetlink.RTM_NEWRULE, rtnetlink.RTM_DELRULE) and not own:
-            rule = rtnetlink.read_rule(payload)
+            rule = rtnetlink_routes.read_rule(payload)
             return DIVERSION_NEWS if (rule.table, rule.protocol) == (DIVERSION_TABLE, ROUTE_PROTOCOL) else ""
         return ""
 
@@ -122,10 +122,10 @@ class Monitor(Announcements):
         """The kernel's own routes follow its addresses and links, which are announced themselves. A replacement by way
         of another link can have taken the place of one of ours without a word about it.
         """
-        route = rtnetlink.read_route(payload)
+        route = rtnetlink_routes.read_route(payload)
         if (route.table, route.protocol) == (DIVERSION_TABLE, ROUTE_PROTOCOL):
             return DIVERSION_NEWS
-        if route.table != rtnetlink.RT_TABLE_LOCAL or route.protocol == rtnetlink.RTPROT_KERNEL:
+        if route.table != rtnetlink_routes.RT_TABLE_LOCAL or route.protocol == rtnetlink_routes.RTPROT_KERNEL:
             return ""
         if self._is_vip_link(route.link) or flags & netlink.NLM_F_REPLACE:
             return VIP_LINK_NEWS

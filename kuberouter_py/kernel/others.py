@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from errno import EBUSY, ENOENT, ESRCH
 from typing import Final
 
-from kuberouter_py.kernel import command, ipset_codec, ipvs_codec, netlink, rtnetlink
+from kuberouter_py.kernel import command, ipset_codec, ipvs_codec, netlink, rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.generic_netlink import generic_family
 from kuberouter_py.kernel.ipset import entries_of, headers
 from kuberouter_py.kernel.iptables import LOCK_WAIT
@@ -117,7 +117,7 @@ class OthersInKernel:
 
     def _mark_rules(self) -> Iterator[MarkRule]:
         for family in FAMILIES:
-            for rule in map(rtnetlink.read_rule, self._route.dump(rtnetlink.all_rules(family))):
+            for rule in map(rtnetlink_routes.read_rule, self._route.dump(rtnetlink_routes.all_rules(family))):
                 where = (rule.priority, rule.table)
                 if (where == DSR_RULE and rule.mark) or (where == EXTERNAL_RULE and not rule.mark):
                     yield MarkRule(family, rule.priority, rule.table, rule.mark)
@@ -186,13 +186,15 @@ class OthersInKernel:
         """And the routes of the tables that they lead to, which are kube-router's own."""
         messages = {}
         for family, priority, table, mark in rules:
-            rule = rtnetlink.RuleMessage(priority, mark, 0xFFFF_FFFF if mark else 0, table, 0)
+            rule = rtnetlink_routes.RuleMessage(priority, mark, 0xFFFF_FFFF if mark else 0, table, 0)
             name = f"priority {priority} table {table} (IPv{family})"
-            messages[name] = rtnetlink.policy_rule(rtnetlink.RTM_DELRULE, 0, family, rule)
+            messages[name] = rtnetlink_routes.policy_rule(rtnetlink.RTM_DELRULE, 0, family, rule)
         self._send(gone, "policy rules", self._route, messages)
         for family, table in {(rule.family, rule.table) for rule in rules}:
             with suppress(NetlinkError):  # there is no such table
-                routes = [bytes(payload) for payload in self._route.dump(rtnetlink.routes_of_table(family, table))]
+                routes = [
+                    bytes(payload) for payload in self._route.dump(rtnetlink_routes.routes_of_table(family, table))
+                ]
                 self._route.send([netlink.message(rtnetlink.RTM_DELROUTE, 0, route) for route in routes])
 
     def _remove_accounts(self) -> None:

@@ -9,9 +9,9 @@ import errno
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
-from kuberouter_py.kernel import rtnetlink
+from kuberouter_py.kernel import rtnetlink_routes
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch, NetlinkError
-from kuberouter_py.kernel.rtnetlink import RouteMessage
+from kuberouter_py.kernel.rtnetlink_routes import RouteMessage
 from kuberouter_py.model.names import ROUTE_PROTOCOL
 from kuberouter_py.model.podnet import RouteKey
 
@@ -44,13 +44,13 @@ class OwnRoutes:
     def all(self) -> Iterator[RouteMessage]:
         """Raises EdgeError."""
         for family, table in self._each:
-            request = rtnetlink.routes_of_table(family, table, ROUTE_PROTOCOL)
+            request = rtnetlink_routes.routes_of_table(family, table, ROUTE_PROTOCOL)
             yield from _ours(table, _if_there(self._batch.dump, request))
 
     def pages(self) -> Iterator[list[RouteMessage]]:
         """A few hundred at a time. Raises EdgeError."""
         for family, table in self._each:
-            request = rtnetlink.routes_of_table(family, table, ROUTE_PROTOCOL)
+            request = rtnetlink_routes.routes_of_table(family, table, ROUTE_PROTOCOL)
             for page in _if_there(self._listing.pages, request):
                 yield list(_ours(table, page))
 
@@ -67,8 +67,8 @@ class OwnRoutes:
         asked = {(4 if len(key.network) == 4 else 6, key.table) for key, _ in places}
         found: dict[Place, RouteMessage] = {}
         for family, table in asked:
-            for payload in _if_there(self._batch.dump, rtnetlink.routes_of_table(family, table)):
-                route = rtnetlink.read_route(payload)
+            for payload in _if_there(self._batch.dump, rtnetlink_routes.routes_of_table(family, table)):
+                route = rtnetlink_routes.read_route(payload)
                 if (place := Place(key_of(route), route.metric)) in places:
                     found.setdefault(place, route)
         return found
@@ -89,7 +89,7 @@ def protocol_name(protocol: int) -> str:
 
 def _ours(table: int, payloads: Iterable[memoryview]) -> Iterator[RouteMessage]:
     """Checked once more: a kernel before 4.20 does not heed the filter. A default route is never ours."""
-    for route in map(rtnetlink.read_route, payloads):
+    for route in map(rtnetlink_routes.read_route, payloads):
         if route.protocol == ROUTE_PROTOCOL and route.table == table and route.prefix:
             yield route
 

@@ -15,7 +15,7 @@ from typing import Final
 from kuberouter_py.kernel import route_codec
 from kuberouter_py.kernel.netlink import Batch, error_text
 from kuberouter_py.kernel.own_routes import OwnRoutes, Place, key_of, protocol_name
-from kuberouter_py.kernel.rtnetlink import RouteMessage
+from kuberouter_py.kernel.rtnetlink_routes import RouteMessage
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.names import MAIN_TABLE, OVERLAY_TABLE, POD_ROUTE_METRIC, ROUTE_PROTOCOL

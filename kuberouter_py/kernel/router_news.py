@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Final
 
-from kuberouter_py.kernel import netlink, rtnetlink
+from kuberouter_py.kernel import netlink, rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.announcements import RECEIVE_QUEUE, Announcements
 from kuberouter_py.kernel.rtnetlink import AF_BRIDGE, IFF_UP, LinkMessage
 from kuberouter_py.model.names import (
@@ -84,7 +84,7 @@ class RouterNews(Announcements):
         if kind in (rtnetlink.RTM_NEWROUTE, rtnetlink.RTM_DELROUTE):
             return _judge_route(flags, payload)
         if kind in (rtnetlink.RTM_NEWRULE, rtnetlink.RTM_DELRULE):
-            rule = rtnetlink.read_rule(payload)
+            rule = rtnetlink_routes.read_rule(payload)
             return (RULE_NEWS,) if rule.protocol == ROUTE_PROTOCOL and rule.table != DIVERSION_TABLE else _NOTHING
         return _NOTHING
 
@@ -157,6 +157,6 @@ def _judge_route(flags: int, payload: memoryview) -> Collection[str]:
         return (ANNOUNCED_NEWS,) if protocol == ROUTE_PROTOCOL or flags & netlink.NLM_F_REPLACE else _NOTHING
     if table not in (MAIN_TABLE, OVERLAY_TABLE):
         return _NOTHING
-    if protocol == ROUTE_PROTOCOL or rtnetlink.read_route(payload).metric == POD_ROUTE_METRIC:
+    if protocol == ROUTE_PROTOCOL or rtnetlink_routes.read_route(payload).metric == POD_ROUTE_METRIC:
         return (POD_ROUTE_NEWS,)
     return _NOTHING

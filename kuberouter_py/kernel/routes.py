@@ -12,10 +12,11 @@ import errno
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-from kuberouter_py.kernel import rtnetlink
+from kuberouter_py.kernel import rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.links import LOOKUPS, VipLinks, find_link, lookup
 from kuberouter_py.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
-from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE, RTN_LOCAL, RTPROT_KERNEL, RouteMessage
+from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE
+from kuberouter_py.kernel.rtnetlink_routes import RTN_LOCAL, RTPROT_KERNEL, RouteMessage
 from kuberouter_py.model import names
 from kuberouter_py.model.kernel import Route, address_text
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused
@@ -50,16 +51,16 @@ class Routes:
             return actual
 
     def _read_link(self, name: str, link: int, family: int, actual: Actual[bytes, Route]) -> None:
-        for payload in self._batch.dump(rtnetlink.local_routes(family, link)):
-            _sort(rtnetlink.read_route(payload), name, link, actual)
+        for payload in self._batch.dump(rtnetlink_routes.local_routes(family, link)):
+            _sort(rtnetlink_routes.read_route(payload), name, link, actual)
 
     def parts(self, known: Sequence[bytes]) -> Iterator[Part[bytes, Route]]:
         """A few hundred routes at a time. See SlicedTable."""
         whole: Actual[bytes, Route] = Actual({})
         links = self._links.all()
         for name, link, family in [(link.name, link.index, family) for link in links for family in (4, 6)]:
-            for page in self._listing.pages(rtnetlink.local_routes(family, link)):
-                yield _part(whole, [_sort(rtnetlink.read_route(payload), name, link, whole) for payload in page])
+            for page in self._listing.pages(rtnetlink_routes.local_routes(family, link)):
+                yield _part(whole, [_sort(rtnetlink_routes.read_route(payload), name, link, whole) for payload in page])
         gone = [address for address in known if address not in whole.ours and address not in whole.foreign]
         for first in range(0, len(gone), LOOKUPS):  # no more, because apply looks up so many one by one
             yield Part(gone=gone[first : first + LOOKUPS])
@@ -121,7 +122,7 @@ class Routes:
         """
         refused = self._send_new(routes, indexes, NLM_F_CREATE | NLM_F_REPLACE, fine=errno.EEXIST)
         self._batch.send([
-            rtnetlink.local_route(RTM_DELROUTE, 0, indexes[route.link], key, b"", RTPROT_KERNEL)
+            rtnetlink_routes.local_route(RTM_DELROUTE, 0, indexes[route.link], key, b"", RTPROT_KERNEL)
             for key, route in routes.items()
             if key not in refused
         ])  # fmt: skip
@@ -132,7 +133,7 @@ class Routes:
     ) -> dict[bytes, Refused]:
         keys = list(routes)
         failed = self._batch.send([
-            rtnetlink.local_route(
+            rtnetlink_routes.local_route(
                 RTM_NEWROUTE, flags, indexes[route.link], key, route.source, names.ROUTE_PROTOCOL
             )
             for key, route in routes.items()
@@ -145,7 +146,7 @@ class Routes:
         """Ours only; gone with its link, or in any other way, is gone."""
         keys = [key for key, route in routes.items() if route.link in indexes]
         failed = self._batch.send([
-            rtnetlink.local_route(RTM_DELROUTE, 0, indexes[routes[key].link], key, b"", names.ROUTE_PROTOCOL)
+            rtnetlink_routes.local_route(RTM_DELROUTE, 0, indexes[routes[key].link], key, b"", names.ROUTE_PROTOCOL)
             for key in keys
         ])  # fmt: skip
         gone = (errno.ESRCH, errno.ENODEV)
@@ -168,7 +169,7 @@ class Routes:
 
     def _table(self, families: Collection[int]) -> Iterator[RouteMessage]:
         for family in families:
-            yield from map(rtnetlink.read_route, self._batch.dump(rtnetlink.local_routes(family)))
+            yield from map(rtnetlink_routes.read_route, self._batch.dump(rtnetlink_routes.local_routes(family)))
 
 
 def _sort(route: RouteMessage, name: str, link: int, actual: Actual[bytes, Route]) -> bytes:
@@ -204,7 +205,7 @@ def _part(whole: Actual[bytes, Route], addresses: Iterable[bytes]) -> Part[bytes
 def _is_host_route(route: RouteMessage) -> bool:
     return (
         route.type == RTN_LOCAL
-        and route.table == rtnetlink.RT_TABLE_LOCAL
+        and route.table == rtnetlink_routes.RT_TABLE_LOCAL
         and route.prefix == 8 * len(route.destination) > 0
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from kuberouter_py.kernel import netlink, route_codec, rtnetlink
+from kuberouter_py.kernel import netlink, route_codec, rtnetlink, rtnetlink_routes
 from kuberouter_py.model.podnet import PodRoute, RouteKey
 from kuberouter_py.model.values import parse_cidr
 
@@ -41,7 +41,7 @@ def test_a_pod_route(cidr: str, gateway: str, source: str, onlink: bool) -> None
     attributes = {name: made.get_attr(name) for name in ("RTA_DST", "RTA_OIF", "RTA_GATEWAY", "RTA_PREFSRC")}
     assert list(attributes.values()) == [cidr.split("/")[0], LINK, gateway, source]
     assert made.get_attr("RTA_PRIORITY") == 1580
-    read = rtnetlink.read_route(memoryview(data)[16:])
+    read = rtnetlink_routes.read_route(memoryview(data)[16:])
     assert (read.destination, read.prefix, read.link, read.metric) == (packed(cidr), made["dst_len"], LINK, 1580)
     assert (read.gateway, read.source, read.protocol) == (packed(gateway), packed(source), 158)
 

@@ -11,7 +11,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from kuberouter_py.kernel import netlink, rtnetlink
+from kuberouter_py.kernel import netlink, rtnetlink, rtnetlink_routes
 
 LINK = 7
 
@@ -51,18 +51,20 @@ def test_local_route(vip: str, source: str, family: int, scope: int, with_source
     attributes = [("RTA_DST", vip), ("RTA_OIF", LINK), *([("RTA_PREFSRC", source)] if with_source else [])]
     header = {"type": rtnetlink.RTM_NEWROUTE, "flags": netlink.NLM_F_REQUEST | netlink.NLM_F_CREATE}
     theirs = encoded(rtmsg, header, fields, *attributes)
-    ours = rtnetlink.local_route(
+    ours = rtnetlink_routes.local_route(
         rtnetlink.RTM_NEWROUTE, netlink.NLM_F_CREATE, LINK, packed(vip), packed(source) if with_source else b"", 158
     )
     assert ours == theirs
-    assert rtnetlink.read_route(memoryview(theirs)[16:]) == rtnetlink.RouteMessage(
+    assert rtnetlink_routes.read_route(memoryview(theirs)[16:]) == rtnetlink_routes.RouteMessage(
         packed(vip), fields["dst_len"], LINK, packed(source) if with_source else b"", 158, 2, 255
     )
 
 
 def test_a_route_of_a_table_with_a_big_number() -> None:
     data = encoded(rtmsg, {"type": 24}, {"family": 2, "table": 252, "type": 1}, ("RTA_TABLE", 1000))
-    assert rtnetlink.read_route(memoryview(data)[16:]) == rtnetlink.RouteMessage(b"", 0, 0, b"", 0, 1, 1000)
+    assert rtnetlink_routes.read_route(memoryview(data)[16:]) == rtnetlink_routes.RouteMessage(
+        b"", 0, 0, b"", 0, 1, 1000
+    )
 
 
 def test_addresses() -> None:
@@ -119,29 +121,29 @@ def test_a_link_read() -> None:
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_rule_both_ways(family: int) -> None:
-    rule = rtnetlink.RuleMessage(15800, 0x4000_0000, 0xC00F_FF00, 158, 158)
-    ours = rtnetlink.policy_rule(rtnetlink.RTM_NEWRULE, netlink.NLM_F_CREATE, family, rule)
+    rule = rtnetlink_routes.RuleMessage(15800, 0x4000_0000, 0xC00F_FF00, 158, 158)
+    ours = rtnetlink_routes.policy_rule(rtnetlink.RTM_NEWRULE, netlink.NLM_F_CREATE, family, rule)
     made = decoded(fibmsg, ours)
     assert (made["family"], made["table"], made["action"]) == (2 if family == 4 else 10, 158, 1)
     assert made.get_attr("FRA_FWMARK") == 0x4000_0000 and made.get_attr("FRA_FWMASK") == 0xC00F_FF00
     assert made.get_attr("FRA_PRIORITY") == 15800 and made.get_attr("FRA_PROTOCOL") == 158
-    assert rtnetlink.read_rule(memoryview(ours)[16:]) == rule
+    assert rtnetlink_routes.read_rule(memoryview(ours)[16:]) == rule
 
 
 @pytest.mark.parametrize("cidr", ["10.244.1.0/24", "fd00:10:244:1::/64"])
 def test_a_rule_for_a_network_both_ways(cidr: str) -> None:
     network, prefix = cidr.split("/")
-    rule = rtnetlink.RuleMessage(15810, 0, 0, 160, 158, packed(network), int(prefix))
-    ours = rtnetlink.policy_rule(rtnetlink.RTM_NEWRULE, 0, 6 if ":" in cidr else 4, rule)
+    rule = rtnetlink_routes.RuleMessage(15810, 0, 0, 160, 158, packed(network), int(prefix))
+    ours = rtnetlink_routes.policy_rule(rtnetlink.RTM_NEWRULE, 0, 6 if ":" in cidr else 4, rule)
     made = decoded(fibmsg, ours)
     assert (made["table"], made["src_len"], made.get_attr("FRA_SRC")) == (160, int(prefix), network)
     assert made.get_attr("FRA_FWMARK") is None and made.get_attr("FRA_FWMASK") is None
-    assert rtnetlink.read_rule(memoryview(ours)[16:]) == rule
+    assert rtnetlink_routes.read_rule(memoryview(ours)[16:]) == rule
 
 
 @pytest.mark.parametrize(("family", "scope"), [(4, 254), (6, 0)])
 def test_a_local_default_route(family: int, scope: int) -> None:
-    ours = rtnetlink.local_default(rtnetlink.RTM_NEWROUTE, 0, family, 158, LINK, 158)
+    ours = rtnetlink_routes.local_default(rtnetlink.RTM_NEWROUTE, 0, family, 158, LINK, 158)
     made = decoded(rtmsg, ours)
     assert (made["dst_len"], made["table"], made["proto"], made["scope"], made["type"]) == (0, 158, 158, scope, 2)
     assert made.get_attr("RTA_OIF") == LINK
