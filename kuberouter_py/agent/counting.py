@@ -9,7 +9,7 @@ from kuberouter_py.agent.edges import ServicesEdges
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import MarkServerKey, ServerKey, address_text
 from kuberouter_py.model.notation_servers import protocol_text
-from kuberouter_py.observe.metrics import ServiceCounters
+from kuberouter_py.observe.service_metrics import ServiceCounters
 
 
 def service_counters(edges: ServicesEdges, owner_of: Callable[[Any], ObjectKey | None]) -> Iterator[ServiceCounters]:

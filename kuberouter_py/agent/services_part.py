@@ -28,8 +28,8 @@ from kuberouter_py.kernel.monitor import DIVERSION_NEWS, PORT_NEWS, VIP_LINK_NEW
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import ControllerStatus, Note, SyncReport
 from kuberouter_py.observe.http import Question
-from kuberouter_py.observe.metrics import ServiceCounters
 from kuberouter_py.observe.programming import Programming
+from kuberouter_py.observe.service_metrics import ServiceCounters
 from kuberouter_py.ports import EdgeError
 
 log = structlog.get_logger(__name__)

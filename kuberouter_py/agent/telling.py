@@ -20,7 +20,8 @@ from kuberouter_py.observe.events import EventWriter
 from kuberouter_py.observe.health import Health, ProxyHealth
 from kuberouter_py.observe.http import HttpServer
 from kuberouter_py.observe.log import log_notes, log_sync
-from kuberouter_py.observe.metrics import Metrics, ServiceCounters
+from kuberouter_py.observe.metrics import Metrics
+from kuberouter_py.observe.service_metrics import ServiceCounters
 from kuberouter_py.observe.status import status_document
 
 

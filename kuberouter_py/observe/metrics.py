@@ -7,19 +7,19 @@ port never pays for it.
 
 from __future__ import annotations
 
-import bisect
 import platform
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from kuberouter_py.model.report import ControllerStatus, SyncReport
 from kuberouter_py.observe.bgp_metrics import SessionCounters, bgp_metrics
 from kuberouter_py.observe.denied import DeniedCounters
+from kuberouter_py.observe.histogram import Histogram, histogram_family, merged
 from kuberouter_py.observe.http import Response
+from kuberouter_py.observe.service_metrics import ServiceCounters, service_metrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -38,43 +38,6 @@ PROGRAMMING_BUCKETS = (
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class ServiceCounters(NamedTuple):
-    """What IPVS counted on one address and port of a Service. Rates are per second, as the kernel estimates them; None:
-    it does not.
-    """
-
-    namespace: str
-    service: str
-    vip: str
-    protocol: str
-    port: int
-    connections: int
-    packets_in: int
-    packets_out: int
-    bytes_in: int
-    bytes_out: int
-    connection_rate: int | None = None
-    packet_rate_in: int | None = None
-    packet_rate_out: int | None = None
-    byte_rate_in: int | None = None
-    byte_rate_out: int | None = None
-
-
-# kube-router's metric -> the field of ServiceCounters; counters, then gauges.
-_SERVICE_COUNTERS = {
-    "total_connections": "connections",
-    "packets_in": "packets_in",
-    "packets_out": "packets_out",
-    "bytes_in": "bytes_in",
-    "bytes_out": "bytes_out",
-}
-_SERVICE_GAUGES = {
-    "cps": "connection_rate",
-    "pps_in": "packet_rate_in",
-    "pps_out": "packet_rate_out",
-    "bps_in": "byte_rate_in",
-    "bps_out": "byte_rate_out",
-}
 # What a controller counts in its status -> the metric, and what it says.
 _STANDING = {
     ("services", "virtual servers"): ("kube_router_controller_ipvs_services", "virtual servers of ours in IPVS"),
@@ -99,25 +62,6 @@ _WRITES = {
     ("routing", "pod routes", "added"): "kube_router_host_routes_added",
     ("routing", "pod routes", "removed"): "kube_router_host_routes_removed",
 }
-_SERVICE_LABELS = ("svc_namespace", "service_name", "service_vip", "protocol", "port")
-
-
-class Histogram:
-    """bounds: upper ends of the buckets in seconds, ascending."""
-
-    def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = tuple(bounds)
-        self._counts = [0] * (len(self._bounds) + 1)
-        self._sum = 0.0
-
-    def observe(self, seconds: float) -> None:
-        self._counts[bisect.bisect_left(self._bounds, seconds)] += 1
-        self._sum += seconds
-
-    def read(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative buckets as ("0.25", count) ending in "+Inf", and the sum."""
-        names = [*map(str, self._bounds), "+Inf"]
-        return list(zip(names, map(float, accumulate(self._counts)), strict=True)), self._sum
 
 
 class Metrics:
@@ -210,7 +154,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
         began = time.monotonic()
-        found = [*self._service_metrics()]
+        found = [*service_metrics(self._service_counters())]
         with self._lock:
             self._export.observe(time.monotonic() - began)
             found += self._sync_metrics()
@@ -218,23 +162,6 @@ class Metrics:
         yield from self._denied_metrics()
         yield from bgp_metrics(self._sessions())
         yield from self._standing_metrics()
-
-    def _service_metrics(self) -> Iterator[Metric]:
-        from prometheus_client.core import GaugeMetricFamily, UnknownMetricFamily
-
-        rows = list(self._service_counters())
-        labels = [(row.namespace, row.service, row.vip, row.protocol, str(row.port)) for row in rows]
-        # The library gives a counter's name the ending _total, which kube-router's names lack: so untyped, as rate()
-        # does not mind.
-        for kind, columns in ((UnknownMetricFamily, _SERVICE_COUNTERS), (GaugeMetricFamily, _SERVICE_GAUGES)):
-            for name, column in columns.items():
-                metric = kind(
-                    f"kube_router_service_{name}", f"IPVS: {column.replace('_', ' ')}", labels=_SERVICE_LABELS
-                )
-                for label, row in zip(labels, rows, strict=True):
-                    if (value := getattr(row, column)) is not None:
-                        metric.add_metric(label, value)
-                yield metric
 
     def _denied_metrics(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily
@@ -251,9 +178,11 @@ class Metrics:
 
     def _sync_metrics(self) -> Iterator[Metric]:
         """Called with the lock held."""
-        yield _histogram("kube_router_controller_ipvs_metrics_export_time", "reading IPVS for a scrape", self._export)
+        yield histogram_family(
+            "kube_router_controller_ipvs_metrics_export_time", "reading IPVS for a scrape", self._export
+        )
         yield from self._durations()
-        yield _histogram(
+        yield histogram_family(
             "kubeproxy_network_programming_duration_seconds",
             "from an endpoint's change in the cluster to the kernel",
             self._programming,
@@ -275,21 +204,25 @@ class Metrics:
         yield from self._answer_counters()
 
     def _durations(self) -> Iterator[Metric]:
-        merged, both = self._durations_of("services")
+        kinds, both = self._durations_of("services")
         text = "duration of a sync of the services controller"
-        yield _histogram("kubeproxy_sync_proxy_rules_duration_seconds", text, both)
-        yield _histogram("kubeproxy_sync_full_proxy_rules_duration_seconds", f"{text}, of everything", merged[True])
-        yield _histogram("kubeproxy_sync_partial_proxy_rules_duration_seconds", f"{text}, of a change", merged[False])
-        yield _histogram("kube_router_controller_ipvs_services_sync_time", text, both)
+        yield histogram_family("kubeproxy_sync_proxy_rules_duration_seconds", text, both)
+        yield histogram_family(
+            "kubeproxy_sync_full_proxy_rules_duration_seconds", f"{text}, of everything", kinds[True]
+        )
+        yield histogram_family(
+            "kubeproxy_sync_partial_proxy_rules_duration_seconds", f"{text}, of a change", kinds[False]
+        )
+        yield histogram_family("kube_router_controller_ipvs_services_sync_time", text, both)
         text = "duration of a sync of the firewall controller"
-        yield _histogram("kube_router_controller_iptables_sync_time", text, self._durations_of("firewall")[1])
+        yield histogram_family("kube_router_controller_iptables_sync_time", text, self._durations_of("firewall")[1])
         text = "duration of a sync of the routing controller"
-        yield _histogram("kube_router_controller_routes_sync_time", text, self._durations_of("routing")[1])
+        yield histogram_family("kube_router_controller_routes_sync_time", text, self._durations_of("routing")[1])
 
     def _durations_of(self, controller: str) -> tuple[Mapping[bool, Histogram], Histogram]:
         """Of full and of partial syncs, and of both."""
         kinds = {full: self._syncs.get((controller, full), Histogram(SYNC_BUCKETS)) for full in (True, False)}
-        return kinds, _merged(kinds[True], kinds[False])
+        return kinds, merged(kinds[True], kinds[False])
 
     def _writes(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily, UnknownMetricFamily
@@ -340,18 +273,3 @@ def _gauge(name: str, text: str, values: Mapping[str, float], label: str = "") -
     for key, value in values.items():
         metric.add_metric((key,) if label else (), value)
     return metric
-
-
-def _histogram(name: str, text: str, histogram: Histogram) -> Metric:
-    from prometheus_client.core import HistogramMetricFamily
-
-    buckets, total = histogram.read()
-    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total)
-
-
-def _merged(first: Histogram, second: Histogram) -> Histogram:
-    """Two histograms of the same bounds as one."""
-    both = Histogram(first._bounds)
-    both._counts = [a + b for a, b in zip(first._counts, second._counts, strict=True)]
-    both._sum = first._sum + second._sum
-    return both

@@ -9,8 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from kuberouter_py.model.report import SyncReport, TableCounts
 from kuberouter_py.observe.bgp_metrics import SessionCounters
 from kuberouter_py.observe.denied import DeniedCounters
+from kuberouter_py.observe.histogram import Histogram
 from kuberouter_py.observe.http import Response
-from kuberouter_py.observe.metrics import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Histogram, Metrics, ServiceCounters
+from kuberouter_py.observe.metrics import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Metrics
+from kuberouter_py.observe.service_metrics import ServiceCounters
 from tests.unit.observe.bgp_documents import NODE, ROUTER
 from tests.unit.observe.documents import SERVICES
 
