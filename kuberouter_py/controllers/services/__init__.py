@@ -7,7 +7,7 @@ decisions.py      all keys that were rung: each one's share, in the order of the
                     policies.py, healthchecks.py what their names say; marks.py which packet mark a Service port has)
   dsr.py            direct server return instead, where it was asked for
   weights.py        weights that Pods ask for
-  drain.py          what leaves and still has connections
+  drain.py          what leaves and still has connections; orphans.py what an earlier process left
   flows.py          which UDP flows lead to nobody from now on
 addressbook.py    which Service names which address, on ../addressbook.py; scale.py what depends on how much there is
 sight.py          this node, looked at again when news come: view.py is what was seen, concern.py whom a change concerns

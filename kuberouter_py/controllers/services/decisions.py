@@ -15,11 +15,12 @@ from kuberouter_py.config import Config
 from kuberouter_py.controllers.reconcile import NOTHING, Reconciler, Share
 from kuberouter_py.controllers.services.addressbook import ServicesBook
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
-from kuberouter_py.controllers.services.drain import Drains, left_behind, pod_periods
+from kuberouter_py.controllers.services.drain import Drains, pod_periods
 from kuberouter_py.controllers.services.dsr import DIVERSIONS, return_directly
 from kuberouter_py.controllers.services.flows import UdpFlows, udp_serving
 from kuberouter_py.controllers.services.marks import Marks
 from kuberouter_py.controllers.services.notes import Notes
+from kuberouter_py.controllers.services.orphans import left_behind
 from kuberouter_py.controllers.services.scale import Scale
 from kuberouter_py.controllers.services.sight import NODE, Sight
 from kuberouter_py.controllers.services.weights import weighted

@@ -11,25 +11,22 @@ What drains, since when and how long is kept here. Connections are counted, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
 from math import inf
 from typing import Any, NamedTuple
 
 from kuberouter_py.controllers.reconcile import Item, Owner, Share, Unit
-from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
+from kuberouter_py.controllers.services.desired import MEMBERS, SERVERS
 from kuberouter_py.controllers.services.scheduling import FALLBACK
 from kuberouter_py.model.cluster import EndpointSlice, PodMetadata
 from kuberouter_py.model.kernel import (
-    Address,
     Destination,
     DestinationKey,
     MarkServerKey,
     Protocol,
-    Route,
     ServerKey,
-    SetMember,
     VirtualServer,
     VirtualServerKey,
-    family_of,
 )
 
 # Seconds between two looks at the connections of what drains, and how much longer where a look itself takes long: a
@@ -88,20 +85,7 @@ class Drains:
         that a destination's own pod grants it, where that is known.
         """
         leave = _Pass(self._leaving, self._over, held, now, period, self._period)
-        addresses = {claim.address for claim in decided.units if isinstance(claim, VirtualServerKey)}
-        packets: frozenset[int] | None = None
-
-        def drains(claim: Hashable) -> bool:
-            """What has connections that somebody would miss, and may be had here for as long as they go on."""
-            nonlocal packets
-            if isinstance(claim, MarkServerKey):
-                if packets is None:
-                    packets = _of_packets((*decided.units.values(), *before.units.values()))
-                return claim.mark not in packets
-            if isinstance(claim, VirtualServerKey):
-                return claim.protocol == Protocol.TCP and (gone or claim.address in addresses)
-            return False
-
+        drains = _Lasting(decided, before, gone)
         units: dict[Hashable, Unit] = {}
         for claim, unit in decided.units.items():
             units[claim] = leave.unit(unit, drains(claim)) if in_force(claim) else unit
@@ -183,6 +167,34 @@ class Drains:
     def count(self) -> int:
         """Destinations that drain, each once for each virtual server."""
         return sum(map(len, self._leaving.values()))
+
+
+class _Lasting:
+    """What has connections that somebody would miss, and may be had here for as long as they go on.
+
+    gone: see Drains.share.
+    """
+
+    def __init__(self, decided: Share, before: Share, gone: bool) -> None:
+        self._decided, self._before, self._gone = decided, before, gone
+        self._addresses = {claim.address for claim in decided.units if isinstance(claim, VirtualServerKey)}
+
+    def __call__(self, claim: Hashable) -> bool:
+        if isinstance(claim, MarkServerKey):
+            return claim.mark not in self._of_packets
+        if isinstance(claim, VirtualServerKey):
+            return claim.protocol == Protocol.TCP and (self._gone or claim.address in self._addresses)
+        return False
+
+    @cached_property
+    def _of_packets(self) -> frozenset[int]:
+        """The marks of frontends whose protocol does not drain: a server on a mark does not say what it is for."""
+        return frozenset(
+            item.value
+            for unit in (*self._decided.units.values(), *self._before.units.values())
+            for item in unit
+            if item.table == MEMBERS and item.value and item.key.entry.protocol != Protocol.TCP
+        )
 
 
 class _Pass:
@@ -282,58 +294,3 @@ def pod_periods(
         return found.get(destination.address)
 
     return period
-
-
-def left_behind(
-    servers: Servers,
-    wanted: Mapping[ServerKey, Any],
-    members: Mapping[SetMember, Any],
-    addresses: Iterable[Address],
-    routes: Mapping[bytes, Route],
-    given_up: Callable[[bytes], bool],
-) -> Share:
-    """What an earlier process left of Services that are gone, as a share: a new one can only ask the kernel for it.
-
-    servers, members, addresses, routes: ours, as the kernel holds them. wanted: servers that are still asked for.
-    given_up: whether an address is not ours to drain at, because of a living Service or because the node has it not.
-    """
-    orphans = {
-        key: server
-        for key, server in servers.items()
-        if isinstance(key, VirtualServerKey) and key not in wanted and server.destinations and not given_up(key.address)
-    }
-    if not orphans:
-        return Share((inf,), {})
-    by_frontend: dict[tuple[bytes, int, int], list[Item]] = {}
-    for member, mark in members.items():
-        entry = member.entry
-        items = by_frontend.setdefault((entry.address, entry.protocol, entry.port), [])
-        items.append(Item(MEMBERS, member, mark))
-    bound = {address.address: address for address in addresses}
-    units: dict[Hashable, Unit] = {}
-    for frontend, server in orphans.items():
-        items = [
-            *by_frontend.get((frontend.address, frontend.protocol, frontend.port), ()),
-            *by_frontend.get((frontend.address, 0, 0), ()),
-        ]
-        items.append(Item(SERVERS, frontend, server))
-        if frontend.address in bound:
-            items.append(Item(ADDRESSES, bound[frontend.address], None))
-        if frontend.address in routes:
-            items.append(Item(ROUTES, frontend.address, routes[frontend.address]))
-        units[frontend] = tuple(items)
-        for mark in {item.value for item in items if item.table == MEMBERS and item.value}:
-            marked = MarkServerKey(mark, family_of(frontend.address))
-            if marked in servers and marked not in wanted:
-                units[marked] = (Item(SERVERS, marked, servers[marked]),)
-    return Share((inf,), units)
-
-
-def _of_packets(units: Iterable[Unit]) -> frozenset[int]:
-    """The marks of frontends whose protocol does not drain: a server on a mark does not say what it is for."""
-    return frozenset(
-        item.value
-        for unit in units
-        for item in unit
-        if item.table == MEMBERS and item.value and item.key.entry.protocol != Protocol.TCP
-    )
