@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.admission import Admission, inside
-from kuberouter_py.controllers.endpoints import Candidates, candidates, choose
+from kuberouter_py.controllers.endpoints import Candidates, Chosen, candidates, choose
 from kuberouter_py.controllers.reconcile import Item, Share, Unit
 from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
 from kuberouter_py.controllers.services.marks import MarkOf
@@ -168,17 +168,7 @@ def _port_units(
     chosen = choose(candidates(slices, port, family, view.name), view.name, view.zone)
     local_outside = [_key(port, one) for one in frontends if one.external] if service.external_local else []
     short_circuit = ShortCircuit(service, port, local_outside, mark_of)
-    served: dict[bool, tuple[VirtualServer, Unit]] = {}
-
-    def serve(local: bool) -> tuple[VirtualServer, Unit]:
-        if local not in served:
-            backends = chosen.local if local else chosen.cluster
-            served[local] = (
-                VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends)),
-                _hairpins((one for one in chosen.local if one in backends), port, view),
-            )
-        return served[local]
-
+    serve = _serving(chosen, how, port, view)
     for frontend in frontends:
         local = service.external_local if frontend.external else service.internal_local  # S4.01
         key = _key(port, frontend)
@@ -200,6 +190,24 @@ def _port_units(
         scheduler, flags, timeout, _ = without_affinity(how, view.missing_schedulers)
         everywhere = VirtualServer(scheduler, flags, timeout, server.destinations)
         yield marked, (Item(SERVERS, marked, everywhere), *hairpins)
+
+
+def _serving(
+    chosen: Chosen, how: Scheduling, port: ServicePort, view: NodeView
+) -> Callable[[bool], tuple[VirtualServer, Unit]]:
+    """What a frontend leads to, to endpoints of this node alone or to all: one value for all frontends of a port."""
+    served: dict[bool, tuple[VirtualServer, Unit]] = {}
+
+    def serve(local: bool) -> tuple[VirtualServer, Unit]:
+        if local not in served:
+            backends = chosen.local if local else chosen.cluster
+            served[local] = (
+                VirtualServer(how.scheduler, how.flags, how.timeout, _destinations(backends)),
+                _hairpins((one for one in chosen.local if one in backends), port, view),
+            )
+        return served[local]
+
+    return serve
 
 
 def _key(port: ServicePort, frontend: Frontend) -> VirtualServerKey:
