@@ -78,17 +78,7 @@ class ServicesPart(Part):
         self._edges = ServicesEdges(config, load_modules=config.run_service_proxy, proxy_healthy=telling.proxy.healthy)
         self._controller = services_controller(config, self._edges, source.cache, self._reported)
         self._explaining = Explaining(config, self._controller, policies, source, self._edges.looking)
-        self._beside = Beside(
-            config,
-            self._node,
-            others,
-            self._compare_with,
-            self._controller,
-            lambda: source.kubelet_version(self._node),
-            telling.tell,
-            lambda: self._kernel_news(frozenset({VIP_LINK_NEWS})),
-            unenforced,
-        )
+        self._beside = self._make_beside(unenforced)
         edges = self._edges
         super().__init__(
             config.run_service_proxy,
@@ -97,6 +87,19 @@ class ServicesPart(Part):
             telling.health,
             period=config.ipvs_sync_period,
             min_interval=config.ipvs_min_sync_period,
+        )
+
+    def _make_beside(self, unenforced: Callable[[], str]) -> Beside:
+        return Beside(
+            self._config,
+            self._node,
+            self._others,
+            self._compare_with,
+            self._controller,
+            lambda: self._source.kubelet_version(self._node),
+            self._telling.tell,
+            lambda: self._kernel_news(frozenset({VIP_LINK_NEWS})),
+            unenforced,
         )
 
     # -- from start to end -------------------------------------------------------------------------------------------
