@@ -4,5 +4,5 @@ runner.py      when a controller is called, and with which keys; course.py what 
 reconcile.py   who claims what, and the difference to the kernel, written in order; mirror.py what is known of one table
 comparison.py  which tables are still to be compared, piece by piece; history.py past syncs, and clocks
 endpoints.py, admission.py, addresses.py, addressbook.py   what Services mean, for more than one controller
-reading.py     our own rules, read as the kernel reads them, for `explain`
+reading.py     our own rules, read as the kernel reads them, for `explain`; matches.py one of them
 """

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reading import Packet, Passage, pass_hook, understands
+from kuberouter_py.controllers.matches import Packet
+from kuberouter_py.controllers.reading import Passage, pass_hook
 from kuberouter_py.controllers.services.chains import chains
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.kernel import Chain, Protocol, SetEntry
 from tests.fakes.objects import cidr, packed
+from tests.fakes.rules import understands
 
 CONFIGS = [
     Config(),

@@ -18,7 +18,8 @@ from kuberouter_py.controllers.firewall.judge import Attempt, Case, Cluster, Dir
 from kuberouter_py.controllers.firewall.rung import POD
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF
-from kuberouter_py.controllers.reading import Met, Packet, pass_hook
+from kuberouter_py.controllers.matches import Packet
+from kuberouter_py.controllers.reading import Met, pass_hook
 from kuberouter_py.model.cluster import Namespace, ObjectKey, Pod
 from kuberouter_py.model.kernel import Chain, Rules, SetEntry, SetMember, family_of
 from kuberouter_py.model.names import CONNMARK_SERVICE

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.endpoints import candidates, left_out
-from kuberouter_py.controllers.reading import Packet
+from kuberouter_py.controllers.matches import Packet
 from kuberouter_py.controllers.services.desired import (
     ADDRESS_REFUSED,
     ADDRESSES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kuberouter_py.controllers.reading import Packet
+from kuberouter_py.controllers.matches import Packet
 from kuberouter_py.controllers.services.desired import MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.dsr import DIVERSIONS
 from kuberouter_py.controllers.services.explain.known import Known

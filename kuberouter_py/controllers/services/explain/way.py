@@ -11,7 +11,8 @@ from dataclasses import replace
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from kuberouter_py.controllers.reading import Met, Packet, Passage, Tables, pass_hook
+from kuberouter_py.controllers.matches import Packet, Tables
+from kuberouter_py.controllers.reading import Met, Passage, pass_hook
 from kuberouter_py.model.kernel import (
     Destination,
     DestinationKey,

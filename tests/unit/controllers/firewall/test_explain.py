@@ -24,7 +24,6 @@ from kuberouter_py.controllers.firewall.guards import Guard
 from kuberouter_py.controllers.firewall.judge import Attempt
 from kuberouter_py.controllers.firewall.standing import CHAINS, SYSCTLS
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF
-from kuberouter_py.controllers.reading import understands
 from kuberouter_py.model.kernel import Chain, Protocol, Rules, SetEntry, SetMember, family_of
 from kuberouter_py.model.names import firewall_set
 from kuberouter_py.observe.policy_explanation import policies_lines
@@ -34,6 +33,7 @@ from tests.fakes.lookups import FakeFirewallLookups
 from tests.fakes.objects import node, packed
 from tests.fakes.packets import Packet, passes
 from tests.fakes.policies import namespace, pod, policy
+from tests.fakes.rules import understands
 from tests.fakes.worlds import CLUSTERS, OUTSIDE
 
 TCP, UDP, SCTP = Protocol.TCP, Protocol.UDP, Protocol.SCTP
