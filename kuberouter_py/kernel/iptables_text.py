@@ -26,6 +26,7 @@ BUILT_IN: Final = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTRO
 HINT_CHAINS: Final = frozenset({"KUBE-IPTABLES-HINT", "KUBE-KUBELET-CANARY"})
 
 _MARK = re.compile(rf'--comment "?{re.escape(names.RULE_COMMENT)}([0-9a-f]+)"?(?= |$)')
+_SAID = re.compile(r'-m comment --comment "([^"]*)" ')
 _TARGET = re.compile(r"(?:^| )(?:-j|--jump|-g|--goto) (\S+)")
 
 
@@ -46,8 +47,12 @@ def target(rule: str) -> str:
 
 
 def spoken(rule: str, mark: str) -> str:
-    """A rule as it is written into the kernel, with its comment."""
-    return f'-m comment --comment "{names.RULE_COMMENT}{mark}" {rule}'
+    """A rule as it is written into the kernel, with its comment. One that says something itself is quoted there behind
+    the mark: iptables-nft keeps one comment a rule.
+    """
+    said = _SAID.match(rule)
+    words, rest = (f" {said[1]}", rule[said.end() :]) if said else ("", rule)
+    return f'-m comment --comment "{names.RULE_COMMENT}{mark}{words}" {rest}'
 
 
 class Seen(Rules):

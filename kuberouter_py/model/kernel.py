@@ -132,7 +132,8 @@ class Chain(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """A chain's content. Each rule is iptables-save syntax without `-A CHAIN` and without our ownership comment.
+    """A chain's content. Each rule is iptables-save syntax without `-A CHAIN` and without our ownership comment; words
+    for the reader come first (`-m comment --comment "..."`, at most 230 bytes) and stand in the same comment.
 
     For a built-in chain: the jumps of ours that must stand there; `first` says that no rule of others may stand before
     them, else none may stand behind them.

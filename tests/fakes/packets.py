@@ -80,7 +80,7 @@ def _judge(kernel: FilterKernel, packet: Packet, family: int, rule: str) -> tupl
             if target in ("REJECT", "NFLOG"):
                 list(words)
             continue
-        if word in ("-m", "--limit", "--limit-burst"):
+        if word in ("-m", "--comment", "--limit", "--limit-burst"):
             next(words)
             continue
         if word == "--update-counters":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import itertools
+import re
 import threading
 from pathlib import Path
 
@@ -78,6 +79,15 @@ def test_a_process_without_memory_finds_it_as_wanted(chains: Chains, flavour: Fl
     settle(chains, both_families())
     assert chains.read().ours == Chains(PREFIX, flavour).read().ours
     assert not difference(Chains(PREFIX, flavour), both_families())
+
+
+def test_words_for_the_reader_stand_behind_the_mark(chains: Chains, flavour: Flavour) -> None:
+    key = Chain(4, "filter", PREFIX + "WORDS")
+    rules = {key: Rules(('-m comment --comment "shop/web, shop/db and 3 more" -p tcp -j RETURN', "-j RETURN"))}
+    settle(chains, rules)
+    told, _ = rules_of(flavour, "filter", key.chain)
+    assert re.search(r'--comment "krpy:[0-9a-f]{12} shop/web, shop/db and 3 more" ', told)
+    assert not difference(Chains(PREFIX, flavour), rules)
 
 
 def test_a_changed_rule_is_written(chains: Chains) -> None:

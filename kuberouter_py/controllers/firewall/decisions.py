@@ -323,7 +323,9 @@ class Decisions:
             needs |= spoken
             refuse = fixed.REFUSE_FROM if guard.direction == EGRESS else fixed.REFUSE_TO
             items.append(Item(SETS, guard.pods_set(family), IpSet("hash:ip", family)))
-            items.append(Item(CHAINS, Chain(family, FILTER, guard.chain), Rules((*rules, f"-g {refuse}"))))
+            items.append(
+                Item(CHAINS, Chain(family, FILTER, guard.chain), Rules((*rules, f"{guard.words()} -g {refuse}")))
+            )
         self._written_for[guard] = frozenset(needs)
         if not self.peers.used(guard) <= needs:
             self._outgrown.add(guard)

@@ -14,6 +14,8 @@ from kuberouter_py.model.cluster import ObjectKey, Pod
 from kuberouter_py.model.names import FIREWALL_CHAINS, fingerprint, firewall_set
 from kuberouter_py.model.policies import NetworkPolicy
 
+_ROOM = 200  # bytes of policies' names
+
 
 class Guard:
     """policies: those that isolate its pods, in the order of their names; at least one. selectors: whom they select.
@@ -38,6 +40,15 @@ class Guard:
 
     def __hash__(self) -> int:
         return hash(self.name)
+
+    def words(self) -> str:
+        """Its policies, as far as a comment in iptables has room (255 bytes, xt_comment.h, ours among them)."""
+        told = [f"{policy.namespace}/{policy.name}" for policy in self.policies]
+        shown = [word for number, word in enumerate(told) if len(", ".join(told[: number + 1])) <= _ROOM]
+        if not shown:
+            shown = [f"{told[0][:_ROOM]}..."]
+        more = f" and {len(told) - len(shown)} more" if len(told) > len(shown) else ""
+        return f'-m comment --comment "{", ".join(shown)}{more}"'
 
     def pods_set(self, family: int) -> str:
         return firewall_set(self.name, family)

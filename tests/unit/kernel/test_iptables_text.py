@@ -142,3 +142,13 @@ def test_targets() -> None:
     assert target("-p tcp -j ACCEPT") == "ACCEPT"
     assert target("--goto CHAIN -p tcp") == "CHAIN"
     assert target("-p tcp") == ""
+
+
+def test_what_a_rule_says_is_in_the_one_comment_behind_its_mark() -> None:
+    told = Rules(('-m comment --comment "x/a, x/b" -p tcp -j RETURN', "-j ACCEPT"))
+    text = script({NAT: told}, {})
+    mark, other = marks(NAT, told.rules)
+    assert f'-A {NAT.chain} -m comment --comment "krpy:{mark} x/a, x/b" -p tcp -j RETURN\n' in text
+    assert f'-A {NAT.chain} -m comment --comment "krpy:{other}" -j ACCEPT\n' in text
+    assert equal(seen(NAT, text), told)
+    assert unequal(seen(NAT, script({NAT: Rules(told.rules[:1])}, {})), told)

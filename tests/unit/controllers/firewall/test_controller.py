@@ -7,7 +7,9 @@ from __future__ import annotations
 import pytest
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.firewall.guards import Guard
 from kuberouter_py.controllers.firewall.standing import CHAINS
+from kuberouter_py.kernel.iptables_text import spoken
 from kuberouter_py.model.kernel import Chain, Protocol
 from kuberouter_py.ports import Refused
 from tests.fakes.firewall import FakeFirewall
@@ -275,3 +277,14 @@ def test_pods_of_one_bridge_that_cannot_be_kept_apart_are_named() -> None:
     agent.kernel.refuse.clear()
     assert agent.controller.retry()
     assert agent.notes() == []
+
+
+def test_a_guard_s_comment_names_its_policies_as_far_as_iptables_has_room() -> None:
+    few = [policy(f"x/{name}", "{podSelector: {}}") for name in ("a", "b")]
+    many = [policy(f"{'n' * 63}/{name * 60}", "{podSelector: {}}") for name in "abcd"]
+    long = policy(f"{'n' * 63}/{'a' * 253}", "{podSelector: {}}")
+    assert Guard("ingress", few).words() == '-m comment --comment "x/a, x/b"'
+    assert Guard("ingress", many).words().endswith(f'{"a" * 60} and 3 more"')
+    assert Guard("ingress", [long, *few]).words().endswith('aaa... and 2 more"')
+    for policies in (few, many, [long, *few]):
+        assert len(spoken(f"{Guard('ingress', policies).words()} -j RETURN", "0" * 12).split('"')[1]) < 256

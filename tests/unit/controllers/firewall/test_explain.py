@@ -162,7 +162,7 @@ def test_every_rule_says_what_keeps_the_sender_out() -> None:
         f"    KRPY-FW-FROM 1: -m set ! --match-set {firewall_set('egress', 4)} src ! --update-counters -j RETURN",
         "    KRPY-FW-PODS 4: -j KRPY-FW-TO",
         f"    KRPY-FW-TO 3: -m set --match-set {BOTH.pods_set(4)} dst -j {BOTH.chain}",
-        f"    {BOTH.chain} 5: -g KRPY-FW-REFUSE-TO",
+        f'    {BOTH.chain} 5: -m comment --comment "x/deny, x/rules" -g KRPY-FW-REFUSE-TO',
         f"    KRPY-FW-REFUSE-TO 1: -m set --match-set {firewall_set('ingress', 4)} dst",
         "    KRPY-FW-REFUSE-TO 2: -g KRPY-FW-REFUSE",
         "    KRPY-FW-REFUSE 1: -m limit --limit 10/minute --limit-burst 10 -j NFLOG --nflog-group 100",
