@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -43,7 +44,9 @@ def _connection(socket: str, output: str, sender: str | None, target: str | None
         raise Failure(f"Missing option '{'--to' if sender else '--from'}' (or --matrix and namespaces)")
     question = {"from": sender, "to": target, "actual": "true" if actual else "false"}
     document = ask_agent(socket, "/explain", question)
-    show(document, output, explanation_text)
+    # what a Service has without a port is every address with every port of it
+    brief = target.startswith("service/") and ":" not in target
+    show(document, output, partial(explanation_text, brief=brief))
     told = [*document["paths"], *document.get("policies", {}).get("connections", ())]
     return DIFFERENT if actual and any(each["differences"] for each in told) else 0
 

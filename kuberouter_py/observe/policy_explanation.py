@@ -8,17 +8,21 @@ from typing import Any
 SHOWN = 20  # entries of one list in the text; the document has them all
 
 
-def policies_lines(policies: Mapping[str, Any], *, alone: bool) -> Iterator[str]:
-    """Of all connections. alone: they are the whole answer; else they stand below that of a Service."""
+def policies_lines(policies: Mapping[str, Any], *, alone: bool, rules: bool) -> Iterator[str]:
+    """Of all connections, each thing once. alone: they are the whole answer; else they stand below that of a Service.
+
+    rules: with the iptables rules.
+    """
     if not policies["enforced"]:
         yield f"  NetworkPolicy: {policies['reason']}"
         return
-    connections = policies["connections"]
-    for connection in connections:
-        yield from _lines(connection, "" if alone else "  ", alone=alone)
+    margin = "" if alone else "  "
+    told = [tuple(_lines(each, margin, alone=alone, rules=rules)) for each in policies["connections"]]
+    for lines in dict.fromkeys(told):
+        yield from lines
 
 
-def _lines(one: Mapping[str, Any], margin: str, *, alone: bool) -> Iterator[str]:
+def _lines(one: Mapping[str, Any], margin: str, *, alone: bool, rules: bool) -> Iterator[str]:
     source, destination = one["source"], one["destination"]
     if alone:
         yield one["verdict"]
@@ -35,8 +39,9 @@ def _lines(one: Mapping[str, Any], margin: str, *, alone: bool) -> Iterator[str]
     passed = one["actual"] or one["decided"]
     if passed and (alone or one["actual"]):
         where = "in the kernel" if one["actual"] else "as decided"
-        yield from listed(inner, f"rules that it meets at {' and '.join(one['hooks'])}, {where}", passed["rules"])
-        yield from listed(inner, "members of sets that it meets", passed["members"])
+        if rules:
+            yield from listed(inner, f"rules that it meets at {' and '.join(one['hooks'])}, {where}", passed["rules"])
+            yield from listed(inner, "members of sets that it meets", passed["members"])
         yield from listed(inner, "rules that are not understood, taken as not met", passed["notUnderstood"])
 
 

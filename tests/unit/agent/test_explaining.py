@@ -223,6 +223,24 @@ def test_what_policies_say_of_each_destination_of_a_service() -> None:
     assert "    ingress of x/there, judged on n2: no policy isolates it" in lines
 
 
+def test_of_a_service_with_several_addresses_each_destination_is_judged_once() -> None:
+    config = Config(hostname_override=NODE_NAME, service_external_ip_range=(cidr("198.51.100.0/24"),))
+    agent = FakeAgent(
+        node("192.168.0.1"), service("web", external=["198.51.100.7", "198.51.100.8"]), PODS, config=config
+    )
+    agent.start()
+    firewall = FakeFirewall(node("192.168.0.1"), namespace("x"), CLIENT, HERE, THERE, DENY_HERE, config=config)
+    firewall.start()
+    document = told(explained(agent, config, firewall), "pod/x/client", "service/default/web", actual="true")
+    assert (len(document["paths"]), len(document["policies"]["connections"])) == (3, 6)
+    lines = explanation_text(document, brief=True).splitlines()
+    assert sum(line.startswith("  NetworkPolicy, to x/here 10.244.1.2:8080/tcp on n1: denied") for line in lines) == 1
+    assert sum(line.startswith("  NetworkPolicy, ") for line in lines) == 2
+    assert sum(line == "  destinations:" for line in lines) == 2  # with the pod's own address, and masqueraded
+    assert not any("rules that it meets at" in line for line in lines)
+    assert any("rules that it meets at" in line for line in explanation_text(document).splitlines())
+
+
 def test_of_many_destinations_all_are_judged_and_some_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("explaining", "explaining_policies"):
         monkeypatch.setattr(f"kuberouter_py.agent.{module}.FOLLOWED", 1)

@@ -99,7 +99,9 @@ def _explain(parameters: Mapping[str, str]) -> Response:
     differences = ["something"] if parameters["actual"] == "true" else []
     path = {"title": "it", "source": "", "enters": "", "decided": state, "actual": None, "differences": differences}
     path |= {"leftOut": [], "affinity": None, "notes": [], "refused": []}
-    return json_response({"verdict": verdict, "paths": [path], "remarks": []})
+    return json_response(
+        {"verdict": verdict, "paths": [path, path] if "service" in parameters["to"] else [path], "remarks": []}
+    )
 
 
 def _matrix(parameters: Mapping[str, str]) -> Response:
@@ -239,6 +241,9 @@ def test_explain(agent: Agent, socket: str, capsys: pytest.CaptureFixture[str]) 
     assert capsys.readouterr().out.startswith("open: pod/default/a b to 10.96.0.10:80/udp\n")
     assert run(*question, "10.96.0.10:80", "--actual", "-o", "json") == 2
     assert json.loads(capsys.readouterr().out)["paths"][0]["differences"] == ["something"]
+    for target, brief in (("service/x/y", True), ("service/x/y:80", False)):
+        assert run(*question, target) == 0
+        assert capsys.readouterr().out.endswith("told where --to has a port\n") is brief
     assert run(*question, "nowhere") == 1
     assert capsys.readouterr().err == "kuberouter-py: there is no such thing; but there is another\n"
 

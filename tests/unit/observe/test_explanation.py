@@ -79,6 +79,54 @@ def test_several_paths_begin_with_the_first_verdict() -> None:
     assert [line for line in told.splitlines() if not line.startswith(" ")] == ["open: 1", "open: 1", "silent: 2"]
 
 
+def at(title: str, verdict: str = "open: 1 destination", **more: Any) -> dict[str, Any]:
+    server = {**SERVER, "name": f"TCP {title}", "affinitySeconds": 0}
+    return path(
+        state(verdict, server=server, destinations=[DESTINATION], rules=["nat X: -j ACCEPT"]), title=title, **more
+    )
+
+
+def test_what_is_the_same_of_several_addresses_is_said_once() -> None:
+    paths = at("10.96.0.10:80"), at("10.96.0.10:443"), at("192.0.2.1:30080", "silent: no local endpoint")
+    assert explanation_text(document(*paths), brief=True).splitlines() == [
+        "open: 1 destination",
+        "  this is the first of 3 addresses:",
+        "    10.96.0.10:80    open: 1 destination",
+        "    10.96.0.10:443   open: 1 destination",
+        "    192.0.2.1:30080  silent: no local endpoint",
+        "open: 1 destination",
+        "  to 10.96.0.10:80",
+        "  to 10.96.0.10:443",
+        "  from 10.244.1.9, by kube-bridge",
+        "  virtual server TCP 10.96.0.10:80 -s rr -p 60",
+        "  virtual server TCP 10.96.0.10:443 -s rr -p 60",
+        "  destinations:",
+        "    [fd00::2]:8080 on n2 weight 1, sees 10.244.1.9: a pod of this node",
+        "silent: no local endpoint",
+        "  to 192.0.2.1:30080",
+        "  from 10.244.1.9, by kube-bridge",
+        "  virtual server TCP 192.0.2.1:30080 -s rr -p 60",
+        "  destinations:",
+        "    [fd00::2]:8080 on n2 weight 1, sees 10.244.1.9: a pod of this node",
+        "  which rules it meets is told where --to has a port",
+    ]
+
+
+def test_one_that_the_kernel_has_otherwise_stands_by_itself() -> None:
+    told = explanation_text(document(at("a:80"), at("b:80", differences=["no server"]), at("c:80")), brief=True)
+    assert "  to a:80\n  to c:80\n" in told
+    assert "  to b:80\n  from 10.244.1.9, by kube-bridge\n  NOT AS DECIDED:\n    no server\n" in told
+
+
+def test_who_names_a_port_or_has_one_address_is_told_the_rules() -> None:
+    for told in (
+        explanation_text(document(at("a:80"), at("b:80"))),
+        explanation_text(document(at("a:80")), brief=True),
+    ):
+        assert told.count("  rules it meets:\n    nat X: -j ACCEPT\n") == 1
+        assert "--to has a port" not in told
+
+
 def test_long_lists_are_cut() -> None:
     rules = [f"rule {number}" for number in range(30)]
     told = explanation_text(document(path(state("open: 1", rules=rules))))

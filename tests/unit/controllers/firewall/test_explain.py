@@ -83,7 +83,7 @@ def told(agent: FakeFirewall, asked: Connection, *, actual: bool = False) -> dic
 
 
 def text(document: dict[str, Any]) -> list[str]:
-    return list(policies_lines({"enforced": True, "connections": [document]}, alone=True))
+    return list(policies_lines({"enforced": True, "connections": [document]}, alone=True, rules=True))
 
 
 @pytest.mark.parametrize(
