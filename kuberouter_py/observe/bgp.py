@@ -119,6 +119,10 @@ def bgp_text(document: Mapping[str, Any]) -> str:
     failed = [peer for peer in peers if peer["state"] != ESTABLISHED and peer["reason"]]
     if failed:
         lines += ["", "not up:", *(f"  {_who(peer)}: {peer['reason']}" for peer in failed)]
+    deaf = [peer for peer in peers if peer["state"] == ESTABLISHED and peer["bfd"] == "Down"]
+    if deaf:
+        lines += ["", "up, and nothing is heard of BFD: they have none, or a packet filter drops it:"]
+        lines += [f"  {_who(peer)}: only its hold time, {peer['holdTime']} s, tells when it is gone" for peer in deaf]
     if document["notes"]:
         lines += ["", "not as asked:"]
         lines += [f"  Node {note['node']}: {note['message']} ({note['reason']})" for note in document["notes"]]

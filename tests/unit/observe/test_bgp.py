@@ -69,6 +69,21 @@ def test_a_reflector_says_so() -> None:
     )
 
 
+def test_a_session_that_is_up_though_its_peer_has_no_bfd() -> None:
+    states = ROUTER._replace(bfd="Down"), DEAD._replace(bfd="Down"), NODE
+    told = bgp_text(bgp_document(node="n1", now=NOW, speaker=SPEAKER, states=states, notes=(), problem=""))
+    assert told.endswith(
+        """\
+not up:
+  fd00::fe (AS 65000): Received: Peer de-configured
+
+up, and nothing is heard of BFD: they have none, or a packet filter drops it:
+  10.0.0.254 (AS 64999): only its hold time, 90 s, tells when it is gone
+"""
+    )
+    assert "BFD: they have none" not in bgp_text(DOCUMENT)
+
+
 def test_bgp_that_is_off() -> None:
     document = bgp_document(node="n1", now=NOW, speaker=None, states=(), notes=(), problem="")
     assert bgp_text(document) == "BGP on n1: off, there are no peers\n"
