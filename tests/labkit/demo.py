@@ -18,7 +18,7 @@ from tests.labkit import scenario as scenarios
 from tests.labkit.guest import parts
 from tests.labkit.play import MonotonicClock, Play, StepFailed, until
 
-EXAMPLES = Path(__file__).parents[2] / "daemonset" / "examples"
+OBJECTS = Path(__file__).parents[1] / "demo"  # made for this: the nodes' names and the ClusterIPs are fixed
 WORLD = "outside: {client: {addresses: [203.0.113.10]}}\nsteps: [{delete: [pod/shop/nothing]}]\n"
 SEEN_FROM = "n1"
 WITHIN = 180.0  # seconds for three agents to start and sync: 5 in User-Mode Linux, a minute under emulation (QEMU)
@@ -59,10 +59,10 @@ def main() -> int:
         for node in scenario.nodes:
             world.set_agent_arguments(node, *cluster.agent_arguments(node))
             world.agent(node, "start")
-        for path in sorted(EXAMPLES.glob("*.yaml")):
+        for path in sorted(OBJECTS.glob("*.yaml")):
             cluster.apply([each for each in yaml.safe_load_all(path.read_text()) if each])
         cluster.settle(WITHIN)
-        _heading("Services", "daemonset/examples/*.yaml")
+        _heading("Services", "tests/demo/*.yaml")
         _show_services(play)
         good = _show_traffic(play)
         _show_node(play)
