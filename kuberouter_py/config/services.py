@@ -37,7 +37,7 @@ class Services:
         group=SERVICES,
     )
     ipvs_permit_all: bool = option(
-        values.BOOL, True, "guard Service addresses: only their own ports answer on them", group=SERVICES
+        values.BOOL, True, "filter the ports of Service addresses: only their own answer on them", group=SERVICES
     )
     excluded_cidrs: tuple[Cidr, ...] = option(
         values.CIDRS, (), "virtual servers in these ranges are somebody else's, whatever is wanted", group=SERVICES

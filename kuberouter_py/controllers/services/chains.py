@@ -33,7 +33,7 @@ DIRECT, SEGMENT_SIZE = (SERVICES_CHAINS + name for name in ("DSR", "DSR-MSS"))
 
 SET_TYPES = {
     "owned": "hash:ip,port",  # our virtual servers: how a later process knows them
-    "frontends": "hash:ip,port",  # every address and port we answer on: the guard's known pairs
+    "frontends": "hash:ip,port",  # every address and port we answer on: the port filter's known pairs
     "clusterips": "hash:ip,port",  # policy of inside traffic
     # NodePorts, externalIPs, load-balancer addresses with policy Cluster: masqueraded (S4.02)
     "external": "hash:ip,port",
@@ -182,7 +182,7 @@ def _leaving(config: Config, view: NodeView, family: int) -> Iterator[tuple[str,
 
 
 def _input(config: Config, family: int) -> Iterator[str]:
-    """The guard (S10.08): a VIP answers on its Services' ports, and a host process on 0.0.0.0 does not answer there."""
+    """The port filter (S10.08): a VIP answers on its Services' ports, and a host process on 0.0.0.0 does not."""
     yield f"{_match('frontends', family, 'dst,dst')} -j ACCEPT"
     yield f"{_match('healthchecks', family, 'dst,dst')} -j ACCEPT"
     if not config.ipvs_permit_all:

@@ -57,8 +57,8 @@ class ServicesController:
         self._node_name = node_name
         self._cluster = cluster
         self._node_facts = node_facts
-        # S10.11: no VIP before guard, masquerade and ip_vs: it would swallow its packets, or a process of the node
-        # would answer them.
+        # S10.11: no VIP before port filter, masquerade and ip_vs: it would swallow its packets, or a process of the
+        # node would answer them.
         leaning = (CHAINS, SERVERS)
         leans = {ADDRESSES: leaning, ROUTES: leaning}
         self._course = Course(self.name, tables, clocks, on_report, messages, self._judge, leans)

@@ -154,8 +154,8 @@ def _why_rejected(case: Case, rule: Met | None) -> str:
     if port is not None and "dsrvips" in roles_of(rule):
         return f"{_why_empty(case)} (direct server return)"
     if service is None:
-        return f"rejected by the guard: no Service has port {asked} of {address_text(key.address)}"
-    return f"rejected by the guard: Service {service.key} has no port {asked}, but {ports_text(service)}"
+        return f"rejected by the port filter: no Service has port {asked} of {address_text(key.address)}"
+    return f"rejected by the port filter: Service {service.key} has no port {asked}, but {ports_text(service)}"
 
 
 def _why_not_ours(case: Case, way: Way) -> str:

@@ -88,7 +88,7 @@ def test_in_ipv6_a_link_with_the_nodes_address_has_others_that_must_not_be_the_s
     assert not any("SNAT" in rule for rule in rules("KRPY-SVC-MASQ", replace(seen, local={}), family=6))
 
 
-def test_the_guard() -> None:
+def test_the_port_filter() -> None:
     """S10.08: known pairs pass, then what keeps a network working; then NEW is refused, live connections are not."""
     found = rules("KRPY-SVC-INPUT")
     assert found[0] == "-m set --match-set krpy-svc-frontends-4 dst,dst -j ACCEPT"
@@ -104,7 +104,7 @@ def test_the_guard() -> None:
     ]
 
 
-def test_the_guard_of_ipv6_lets_neighbour_discovery_through() -> None:
+def test_the_port_filter_of_ipv6_lets_neighbour_discovery_through() -> None:
     found = rules("KRPY-SVC-INPUT", family=6)
     passed = {rule.split()[5] for rule in found[3:-1]}
     assert passed >= {"packet-too-big", "neighbour-solicitation", "neighbour-advertisement", "echo-request"}
@@ -112,7 +112,7 @@ def test_the_guard_of_ipv6_lets_neighbour_discovery_through() -> None:
     assert all(rule.startswith("-p ipv6-icmp -m icmp6 --icmpv6-type ") for rule in found[3:-1])
 
 
-def test_without_the_guard_known_pairs_still_pass_a_host_firewall() -> None:
+def test_without_the_port_filter_known_pairs_still_pass_a_host_firewall() -> None:
     assert rules("KRPY-SVC-INPUT", config=Config(ipvs_permit_all=False)) == (
         "-m set --match-set krpy-svc-frontends-4 dst,dst -j ACCEPT",
         "-m set --match-set krpy-svc-healthchecks-4 dst,dst -j ACCEPT",

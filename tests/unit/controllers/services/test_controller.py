@@ -106,7 +106,7 @@ def test_the_first_sync_reads_everything_before_it_writes_anything(monkeypatch: 
     assert routes(agent) == {"10.96.0.10": "192.168.0.1"}
 
 
-def test_masquerade_and_guard_stand_before_the_first_vip_does() -> None:
+def test_masquerade_and_port_filter_stand_before_the_first_vip_does() -> None:
     """S10.11"""
     agent = FakeAgent(N1, WEB, WEB_PODS)
     agent.start()

@@ -93,7 +93,7 @@ def test_the_address_is_not_this_nodes(binding: str) -> None:
     assert packed("10.96.0.10") in agent.kernel.routes, "the ClusterIP is"
 
 
-def test_nobody_is_masqueraded_and_the_guards_know_it() -> None:
+def test_nobody_is_masqueraded_and_the_port_filter_knows_it() -> None:
     agent = started(web(), HERE)
     frontend = f"{VIP},tcp:80"
     assert frontend in members(agent, "frontends")

@@ -108,9 +108,9 @@ def explained(agent: FakeAgent, sender: str, target: str, *, actual: bool = Fals
             [WEB, PODS],
             POD,
             "10.96.0.10:81",
-            "refused: rejected by the guard: Service default/web has no port 81/tcp, but http 80/tcp",
+            "refused: rejected by the port filter: Service default/web has no port 81/tcp, but http 80/tcp",
         ),
-        ([WEB, PODS], "node", "10.96.0.10:81", "refused: rejected by the guard"),
+        ([WEB, PODS], "node", "10.96.0.10:81", "refused: rejected by the port filter"),
         (
             [web(internal_local=True), pods(THERE)],
             POD,
@@ -392,8 +392,18 @@ def direct_pods(*states: int) -> EndpointSlice:
         (PODS, OUTSIDE, "198.51.100.7:80", "open: 2 destinations, rr, masqueraded as"),
         (direct_pods(READY), "10.244.1.2", "198.51.100.7:80", "not ours: with direct server return that pod has 198."),
         (direct_pods(0), OUTSIDE, "198.51.100.7:80", "refused: no endpoint is ready (direct server return)"),
-        (direct_pods(READY), OUTSIDE, "198.51.100.7:22", "refused: rejected by the guard: Service default/web has no"),
-        (direct_pods(READY), "node", "198.51.100.7:22", "refused: rejected by the guard: Service default/web has no"),
+        (
+            direct_pods(READY),
+            OUTSIDE,
+            "198.51.100.7:22",
+            "refused: rejected by the port filter: Service default/web has no",
+        ),
+        (
+            direct_pods(READY),
+            "node",
+            "198.51.100.7:22",
+            "refused: rejected by the port filter: Service default/web has no",
+        ),
     ],
 )
 def test_direct_server_return(slices: EndpointSlice, sender: str, target: str, verdict: str) -> None:
