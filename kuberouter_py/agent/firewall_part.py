@@ -16,7 +16,7 @@ from kuberouter_py.agent.telling import Telling
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import OnReport
 from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, THIS_NODE, Rung
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.kernel.monitor import NODE_ADDRESS_NEWS, PORT_NEWS, Monitor
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.names import VIP_LINK

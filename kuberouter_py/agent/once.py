@@ -17,7 +17,8 @@ from kuberouter_py.agent.routing_edges import RoutingEdges
 from kuberouter_py.agent.source import NoCluster, Source, kinds_of
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.firewall.controller import FirewallController
-from kuberouter_py.controllers.reconcile import Outcome, Reconciler
+from kuberouter_py.controllers.outcome import Outcome
+from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.controllers.routing.controller import RoutingController
 from kuberouter_py.model import notation
 from kuberouter_py.model.report import ControllerStatus

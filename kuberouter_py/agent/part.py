@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import ClassVar, Protocol
 
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.controllers.runner import Controller, Runner
 from kuberouter_py.kernel.announcements import Announcements
 from kuberouter_py.kernel.rule_news import RuleNews

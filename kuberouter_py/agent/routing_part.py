@@ -15,7 +15,7 @@ from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.agent.telling import Telling
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import OnReport
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.controllers.routing.rung import NODE, SERVICE, THIS_NODE, Rung
 from kuberouter_py.kernel.file_news import FileNews
 from kuberouter_py.kernel.router_news import LINK_NEWS, RouterNews

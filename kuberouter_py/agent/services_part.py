@@ -21,7 +21,7 @@ from kuberouter_py.agent.part import Part, Start
 from kuberouter_py.agent.source import Source, node_name
 from kuberouter_py.agent.telling import Telling
 from kuberouter_py.controllers.course import OnReport
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.controllers.takeover.differences import Compared
 from kuberouter_py.kernel.monitor import DIVERSION_NEWS, PORT_NEWS, VIP_LINK_NEWS, Monitor

@@ -13,7 +13,8 @@ from typing import Any
 
 from kuberouter_py.controllers.comparison import Comparison
 from kuberouter_py.controllers.history import Clocks, History
-from kuberouter_py.controllers.reconcile import Dirty, Outcome, Reconciler, first_failure
+from kuberouter_py.controllers.outcome import Outcome, first_failure
+from kuberouter_py.controllers.reconcile import Dirty, Reconciler
 from kuberouter_py.model.report import Note, SyncReport
 from kuberouter_py.ports import Busy, Refused, Table
 

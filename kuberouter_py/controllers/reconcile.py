@@ -11,13 +11,13 @@ The tables own the kernel, mirror.py what we know of each. Nothing here knows of
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import msgspec
 
 from kuberouter_py.controllers.mirror import Mirror
-from kuberouter_py.model.notation import where_text
+from kuberouter_py.controllers.outcome import Outcome as Outcome
+from kuberouter_py.controllers.outcome import merged as merged
 from kuberouter_py.model.report import TableCounts
 from kuberouter_py.ports import EdgeError, Plan, Refused, SlicedTable, Table
 
@@ -48,44 +48,6 @@ class Share(NamedTuple):
 
 
 NOTHING = Share((), {})
-
-
-@dataclass
-class Outcome:
-    """What one call wrote. unread: tables whose state could not be read, with the reason; lacking: those of them that
-    this node never had at all, so that nothing can be in them.
-    """
-
-    tables: dict[str, TableCounts] = field(default_factory=dict)
-    refused: dict[tuple[str, Any], Refused] = field(default_factory=dict)
-    unread: dict[str, str] = field(default_factory=dict)
-    lacking: frozenset[str] = frozenset()
-
-    @property
-    def failures(self) -> int:
-        return len(self.refused) + len(self.unread)
-
-    @property
-    def left_over(self) -> int:
-        """Failures of a call that took everything away: what a node lacks holds nothing of ours."""
-        return len(self.refused) + len(self.unread.keys() - self.lacking)
-
-
-def merged(first: Outcome, second: Outcome) -> Outcome:
-    """Of two writes, one after the other."""
-    tables = dict(first.tables)
-    for name, counts in second.tables.items():
-        tables[name] = TableCounts(*(a + b for a, b in zip(tables.get(name, TableCounts()), counts, strict=True)))
-    return Outcome(tables, first.refused | second.refused, second.unread, second.lacking)
-
-
-def first_failure(outcome: Outcome) -> str:
-    """In words; "" where there is none."""
-    for table, reason in outcome.unread.items():
-        return f"{table}: {reason}"
-    for where, refused in outcome.refused.items():
-        return f"{where_text(*where)}: {refused.reason}"
-    return ""
 
 
 def _done(asked: Mapping[Any, Any], refused: Mapping[Any, Refused]) -> int:

@@ -20,7 +20,7 @@ from kuberouter_py.controllers.firewall.peers import Peers
 from kuberouter_py.controllers.firewall.rules import rules_of
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS
 from kuberouter_py.controllers.firewall.world import World
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import SetMember
 from kuberouter_py.model.names import fingerprint

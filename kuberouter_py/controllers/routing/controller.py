@@ -12,7 +12,7 @@ from typing import Any
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import THE_NODE, Course, OnReport
 from kuberouter_py.controllers.history import Clocks, busy_status
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.controllers.routing.announcements import Told
 from kuberouter_py.controllers.routing.decisions import BGP, SPEAKER, Decisions
 from kuberouter_py.controllers.routing.rung import HERE, NODE, Rung

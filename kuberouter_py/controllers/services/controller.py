@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import THE_NODE, Course, OnReport
 from kuberouter_py.controllers.history import Clocks, busy_status
-from kuberouter_py.controllers.reconcile import Outcome, merged
+from kuberouter_py.controllers.outcome import Outcome, merged
 from kuberouter_py.controllers.services.concern import Concern
 from kuberouter_py.controllers.services.decisions import Decisions
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any, cast
 
 from kuberouter_py.agent.part import Part
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.kernel.announcements import Announcements
 from kuberouter_py.model.report import ControllerStatus
 from kuberouter_py.observe.health import Health

@@ -16,7 +16,7 @@ from kuberouter_py.agent.part import Start
 from kuberouter_py.agent.running import ANEW, Agent
 from kuberouter_py.agent.telling import first_sync
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Outcome
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.model.report import SyncReport
 from kuberouter_py.observe.health import Health
 
