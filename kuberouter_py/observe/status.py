@@ -22,7 +22,7 @@ PROBLEMS = ("closed pods", "pods under earlier rules")  # counts that should be 
 
 
 class CacheStatus(Protocol):
-    """What a watcher says of its kind (watchers/watcher.py's WatchStatus, watchers/manifests.py's)."""
+    """What a watcher says of its kind (watchers/status.py's WatchStatus)."""
 
     @property
     def kind(self) -> str: ...

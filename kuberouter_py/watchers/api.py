@@ -2,7 +2,7 @@
 
 Owns the use of the `kubernetes` package. Its models, watch and informers are not used: decoding costs 100 times ours,
 and its watch loses versions and spins (docs/dependencies.md). What the server says no with comes out as api_errors.py
-has it. What to list and watch, and when again, is watcher.py's.
+has it. What to list and watch, and when again, is following.py's.
 
 The package is imported when the first ApiClient is made: 0.25 s of CPU and 18 MB beyond what we load anyhow. There is
 no smaller part of it: its top-level module imports all the others.

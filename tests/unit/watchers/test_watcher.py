@@ -10,8 +10,9 @@ import pytest
 from kuberouter_py.watchers import api_errors as errors
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
+from kuberouter_py.watchers.following import PROBE_SECONDS
 from kuberouter_py.watchers.kinds import SERVICE_CIDRS, SERVICES, own_node
-from kuberouter_py.watchers.watcher import PROBE_SECONDS, Watcher
+from kuberouter_py.watchers.watcher import Watcher
 from tests.fakes.scripted_api import Answer, FakeApi, FakeStream, World, bookmark, event, failure, items, key, thing
 
 SELECTOR = "!service.kubernetes.io/service-proxy-name,!service.kubernetes.io/headless"
