@@ -21,6 +21,7 @@ from kuberouter_py.model.kernel import Protocol
 T = TypeVar("T")
 
 ANNOTATION_PREFIX = "kube-router.io/"
+FAMILIES = {"IPv4": 4, "IPv6": 6}
 PROTOCOLS: Mapping[str, int] = {protocol.name: int(protocol) for protocol in Protocol}
 # Objects without annotations or labels share one mapping: an empty dict each would be 64 bytes a Service.
 EMPTY: Mapping[str, str] = {}
