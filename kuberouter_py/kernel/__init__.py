@@ -2,8 +2,8 @@
 here decides, and nothing else in the package speaks netlink or runs a program.
 
 doors      netlink.py (bulk), generic_netlink.py, rtnetlink.py (layouts; rtnetlink_routes.py), namespaces.py; command.py
-of all     ipset.py, iptables.py (ipset_codec.py, iptables_text.py, iptables_flavours.py), sysctl.py; former.py: how
-           things were before us
+of all     ipset.py (ipset_codec.py, ipset_write.py), iptables.py (iptables_text.py, iptables_flavours.py), sysctl.py;
+           former.py: how things were before us
 Services   ipvs.py (ipvs_codec.py, ipvs_table.py, ipvs_write.py, ipvs_templates.py); links.py, routes.py: addresses
            on the VIP link and their local routes; bridge.py: hairpin mode; diversions.py, pod_addresses.py: direct
            server return; conntrack.py, for policies too

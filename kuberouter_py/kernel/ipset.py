@@ -1,27 +1,26 @@
 """ipsets: the sets of one controller, and their members, read whole and written as differences.
 
-Owns the order of the messages and what an answer means for its set or member. Bytes and words are ipset_codec.py's;
-which sets there are is decided elsewhere. A controller sees only the sets whose names start with its prefix: the others
-belong to somebody else and are neither read nor written. Nothing announces changes of a set: only `read` finds them.
+Owns the order of the messages and what an answer means for a set (ipset_write.py: for a member). Bytes and words are
+ipset_codec.py's; which sets there are is decided elsewhere. A controller sees only the sets whose names start with its
+prefix: the others belong to somebody else and are neither read nor written. Nothing announces changes of a set: only
+`read` finds them.
 """
 
 from __future__ import annotations
 
-import struct
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from errno import EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 
 from kuberouter_py.kernel import ipset_codec as codec
+from kuberouter_py.kernel.ipset_write import Held, write
 from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
 from kuberouter_py.model.kernel import IpSet, MemberValue, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
-from kuberouter_py.model.notation_sets import entry_text, set_text
+from kuberouter_py.model.notation_sets import set_text
 from kuberouter_py.ports import Actual, EdgeError, Part, Plan, Refused, Unavailable
 
 _MEMBERS_A_PART = 2000  # to sort out in memory: some 5 ms
-_Held = tuple[SetEntry, MemberValue]  # a member and what it holds
-_NO_MEMBER = (KeyError, IndexError, ValueError, OverflowError, struct.error)  # what packing says of nonsense
 
 
 class Sets:
@@ -89,7 +88,7 @@ class Sets:
         if refused is not None:
             return refused
         members = {SetMember(spare, entry): held for entry, held in entries_of(self._batch, present)}
-        lost = _write(self._batch, codec.ADD, members)
+        lost = write(self._batch, codec.ADD, members)
         number = self._one(codec.swap(spare, name))
         left = self._destroy(spare)
         if number:
@@ -210,11 +209,11 @@ class Members:
             if not member.set.startswith(self._prefix)
         }
         good = {member: held for member, held in wanted.items() if member not in refused} if refused else wanted
-        not_added = _write(self._batch, codec.ADD, good, self._counting)
-        not_removed = _write(self._batch, codec.DEL, {one: None for one in plan.remove if one not in refused})
+        not_added = write(self._batch, codec.ADD, good, self._counting)
+        not_removed = write(self._batch, codec.DEL, {one: None for one in plan.remove if one not in refused})
         if not_added and plan.remove:
             again = {member: wanted[member] for member in not_added}
-            not_added = _write(self._batch, codec.ADD, again, self._counting)
+            not_added = write(self._batch, codec.ADD, again, self._counting)
         return refused | not_added | not_removed
 
     def close(self) -> None:
@@ -253,7 +252,7 @@ def _no_ipset() -> Unavailable:
     return Unavailable("this kernel offers no ipset; on the host, try: modprobe ip_set")
 
 
-def entries_of(batch: Batch, header: codec.Header) -> Iterator[_Held]:
+def entries_of(batch: Batch, header: codec.Header) -> Iterator[Held]:
     """With what they hold. None for a set that went away since its header was read."""
     for payload in _listing(batch, header.name):
         yield from codec.parse_members(payload, header)
@@ -270,7 +269,7 @@ def _listing(batch: Batch, name: str) -> Iterable[memoryview]:
         return ()
 
 
-def _pages(batch: Batch, header: codec.Header) -> Iterator[list[_Held]]:
+def _pages(batch: Batch, header: codec.Header) -> Iterator[list[Held]]:
     """The same a datagram at a time."""
     try:
         for answers in batch.pages(codec.list_members(header.name)):
@@ -278,69 +277,3 @@ def _pages(batch: Batch, header: codec.Header) -> Iterator[list[_Held]]:
     except NetlinkError as error:
         if error.errno != ENOENT:
             raise
-
-
-def _write(
-    batch: Batch, command: int, members: Mapping[SetMember, MemberValue], counting: Collection[str] = ()
-) -> dict[SetMember, Refused]:
-    """Many entries a message. Where the kernel stopped at one, those after it follow one by one."""
-    by_set: dict[str, list[_Held]] = {}
-    for (name, entry), held in members.items():
-        by_set.setdefault(name, []).append((entry, held))
-    refused: dict[SetMember, Refused] = {}
-    rest: dict[SetMember, MemberValue] = {}
-    pieces: list[tuple[str, Sequence[_Held]]] = []
-    messages: list[bytes] = []
-    for name, piece in _pieces(by_set):
-        try:
-            messages.append(codec.members(command, name, dict(piece), from_zero=name in counting))
-            pieces.append((name, piece))
-        except _NO_MEMBER:
-            rest.update({SetMember(name, entry): held for entry, held in piece})
-    details: dict[int, bytes] = {}
-    for index, number in batch.send(messages, details).items():
-        name, piece = pieces[index]
-        line = codec.refused_line(details.get(index, b""))
-        # Without a line the whole message is refused: the set is missing, or one member holds what its set cannot hold.
-        stopped = piece[line - 1 : line] if line else piece if number == ENOENT else []
-        for entry, _ in stopped:
-            _refuse(refused, command, SetMember(name, entry), number)
-        after = line if line or number != ENOENT else len(piece)
-        rest.update({SetMember(name, entry): held for entry, held in piece[after:]})
-    _write_singly(batch, command, rest, refused, counting)
-    return refused
-
-
-def _pieces(by_set: Mapping[str, Sequence[_Held]]) -> Iterator[tuple[str, Sequence[_Held]]]:
-    for name, entries in by_set.items():
-        for start in range(0, len(entries), codec.ENTRIES_A_MESSAGE):
-            yield name, entries[start : start + codec.ENTRIES_A_MESSAGE]
-
-
-def _write_singly(
-    batch: Batch,
-    command: int,
-    members: Mapping[SetMember, MemberValue],
-    refused: dict[SetMember, Refused],
-    counting: Collection[str],
-) -> None:
-    messages, sent = [], []
-    for member, held in members.items():
-        try:
-            messages.append(codec.member(command, *member, held, from_zero=member.set in counting))
-            sent.append(member)
-        except _NO_MEMBER:
-            refused[member] = Refused(f"{member.set}: no member of an ipset: {member.entry}")
-    for index, number in batch.send(messages).items():
-        _refuse(refused, command, sent[index], number)
-
-
-def _refuse(refused: dict[SetMember, Refused], command: int, member: SetMember, number: int) -> None:
-    if number == codec.ERR_EXIST and command == codec.ADD:
-        return  # where members are added from zero: it is there, and goes on counting
-    if number == ENOENT:
-        if command == codec.ADD:
-            refused[member] = Refused(f"set {member.set} is missing")
-        return
-    verb = "add" if command == codec.ADD else "del"
-    refused[member] = Refused(f"{verb} {member.set} {entry_text(member.entry)}: {codec.error_text(number)}")
