@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.addressbook import AddressBook, Index, exchange
 from kuberouter_py.controllers.addresses import addresses_of
-from kuberouter_py.controllers.reconcile import Item, Share
+from kuberouter_py.controllers.claims import Item, Share
 from kuberouter_py.controllers.routing.announcer import Announcer
 from kuberouter_py.controllers.routing.announcing import Decided, Known, aggregates, announced
 from kuberouter_py.controllers.routing.notes import undecided

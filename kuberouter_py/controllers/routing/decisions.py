@@ -10,7 +10,8 @@ from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePath
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import NOTHING, Dirty, Item, Reconciler, Share
+from kuberouter_py.controllers.claims import NOTHING, Item, Share
+from kuberouter_py.controllers.reconcile import Dirty, Reconciler
 from kuberouter_py.controllers.routing.announcements import Announcements
 from kuberouter_py.controllers.routing.announcer import announcer
 from kuberouter_py.controllers.routing.cni import Completion, complete

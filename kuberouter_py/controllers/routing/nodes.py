@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from kuberouter_py.controllers.reconcile import Item, Share, Unit
+from kuberouter_py.controllers.claims import Item, Share, Unit
 from kuberouter_py.controllers.routing.subnets import link_toward
 from kuberouter_py.controllers.routing.view import View
 from kuberouter_py.model.cluster import Cidr, Node

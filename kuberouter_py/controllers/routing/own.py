@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Item, Share
+from kuberouter_py.controllers.claims import Item, Share
 from kuberouter_py.controllers.routing.chains import chains, sets
 from kuberouter_py.controllers.routing.cni import Completion
 from kuberouter_py.controllers.routing.nodes import members

@@ -218,7 +218,7 @@ class ServicesController:
         return drains.left(server, self._course.now()) if drains else {}
 
     def _claimants(self, key: VirtualServerKey) -> list[ObjectKey]:
-        return [owner for owner in self._reconciler.claimants(key) if isinstance(owner, ObjectKey)]
+        return [owner for owner in self._reconciler.claims.claimants(key) if isinstance(owner, ObjectKey)]
 
     def owner_of(self, key: Hashable) -> ObjectKey | None:
         """The Service that a virtual server or a port is for. One look into a mapping: no sync is waited for."""

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import NOTHING, Reconciler, Share
+from kuberouter_py.controllers.claims import NOTHING, Share
+from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.controllers.services.addressbook import ServicesBook
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, decide
 from kuberouter_py.controllers.services.drain import Drains, pod_periods
@@ -59,7 +60,7 @@ class Decisions:
         self.scale = Scale(config, wanted, held)
         self.drains = Drains(config.ipvs_graceful_period) if config.ipvs_graceful_termination else None
         self.udp = UdpFlows()
-        self.notes = Notes(reconciler.contested)
+        self.notes = Notes(reconciler.claims.contested)
 
     def all(self, dirty: Dirty) -> list[Note]:
         """Every Service and the node; and what an earlier process left of Services that are gone drains."""
@@ -95,7 +96,7 @@ class Decisions:
                 shares.clear()
         self._claim(shares, dirty)
         # Who takes over a server takes over what drains in it as well.
-        for heir in self._reconciler.heirs():
+        for heir in self._reconciler.claims.heirs():
             assert isinstance(heir, ObjectKey)
             share, notes[heir] = self._share(heir, self._cluster.service(heir))
             if share is not None:
@@ -112,12 +113,12 @@ class Decisions:
 
     def in_force(self, key: Hashable) -> ObjectKey | None:
         """The Service that has a virtual server or a port. One look into a mapping: no sync is waited for."""
-        owner = self._reconciler.owner_of(key)
+        owner = self._reconciler.claims.owner_of(key)
         return owner if isinstance(owner, ObjectKey) else None
 
     def services(self) -> int:
         """Those that are there; what only drains is none."""
-        shares = [self._reconciler.share(owner) for owner in self._reconciler.owners() if owner != NODE]
+        shares = [self._reconciler.claims.share(owner) for owner in self._reconciler.claims.owners() if owner != NODE]
         return sum(len(share.draining) < len(share.units) for share in shares)
 
     def _claim(self, shares: Mapping[Hashable, Share], dirty: Dirty) -> None:
@@ -126,7 +127,7 @@ class Decisions:
 
     def _share(self, key: ObjectKey, service: Service | None) -> tuple[Share | None, tuple[Note, ...]]:
         """None: as it was."""
-        before = self._reconciler.share(key)
+        before = self._reconciler.claims.share(key)
         if service is None:
             self._marks.keep(key, ())
             self.udp.update(key, {})
@@ -157,6 +158,6 @@ class Decisions:
             ChainMap(self._reconciler.held(SERVERS), self._reconciler.foreign(SERVERS)),
             self._now(),
             gone=gone,
-            in_force=lambda claim: self._reconciler.owner_of(claim) in (None, owner),
+            in_force=lambda claim: self._reconciler.claims.owner_of(claim) in (None, owner),
             period=pod_periods(slices, self._cluster.pods()),
         )

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.admission import Admission, inside
+from kuberouter_py.controllers.claims import Item, Share, Unit
 from kuberouter_py.controllers.endpoints import Candidates, Chosen, candidates, choose
-from kuberouter_py.controllers.reconcile import Item, Share, Unit
 from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
 from kuberouter_py.controllers.services.marks import MarkOf
 from kuberouter_py.controllers.services.policies import ShortCircuit, silence

@@ -15,7 +15,7 @@ from functools import cached_property
 from math import inf
 from typing import Any, NamedTuple
 
-from kuberouter_py.controllers.reconcile import Item, Owner, Share, Unit
+from kuberouter_py.controllers.claims import Item, Owner, Share, Unit
 from kuberouter_py.controllers.services.desired import MEMBERS, SERVERS
 from kuberouter_py.controllers.services.scheduling import FALLBACK
 from kuberouter_py.model.cluster import EndpointSlice, PodMetadata

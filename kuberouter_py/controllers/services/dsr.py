@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from kuberouter_py.controllers.addressbook import outside_addresses
+from kuberouter_py.controllers.claims import Item, Unit
 from kuberouter_py.controllers.endpoints import Candidates, candidates
-from kuberouter_py.controllers.reconcile import Item, Unit
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS, Decision
 from kuberouter_py.controllers.services.dsr_chains import FRONTENDS, VIPS
 from kuberouter_py.controllers.services.marks import MarkOf, MarkUser

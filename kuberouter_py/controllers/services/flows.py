@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from kuberouter_py.controllers.claims import Share
 from kuberouter_py.controllers.endpoints import candidates
-from kuberouter_py.controllers.reconcile import Share
 from kuberouter_py.controllers.services.desired import SERVERS
 from kuberouter_py.model.cluster import SERVING, EndpointSlice, ObjectKey, Service
 from kuberouter_py.model.kernel import DestinationKey, Flow, Protocol, VirtualServerKey, family_of

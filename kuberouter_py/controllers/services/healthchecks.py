@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Item, Unit
+from kuberouter_py.controllers.claims import Item, Unit
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import READY, Cidr, EndpointSlice, Service
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort

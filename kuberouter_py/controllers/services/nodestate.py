@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Item, Share
+from kuberouter_py.controllers.claims import Item, Share
 from kuberouter_py.controllers.services.chains import chains, sets
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Link, LinkState

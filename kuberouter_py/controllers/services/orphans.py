@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from math import inf
 from typing import Any
 
-from kuberouter_py.controllers.reconcile import Item, Share, Unit
+from kuberouter_py.controllers.claims import Item, Share, Unit
 from kuberouter_py.controllers.services.desired import ADDRESSES, MEMBERS, ROUTES, SERVERS
 from kuberouter_py.model.kernel import (
     Address,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Share
+from kuberouter_py.controllers.claims import Share
 from kuberouter_py.controllers.services.addressbook import ServicesBook
 from kuberouter_py.controllers.services.concern import Concern, concern
 from kuberouter_py.controllers.services.nodestate import Kernel, node_share

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from kuberouter_py.controllers.reconcile import Item, Share, Unit
+from kuberouter_py.controllers.claims import Item, Share, Unit
 from kuberouter_py.controllers.services.desired import SERVERS
 from kuberouter_py.controllers.services.scheduling import FALLBACK
 from kuberouter_py.model.cluster import EndpointSlice, PodMetadata, Service

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kuberouter_py.controllers.reconcile import NOTHING, Item, Reconciler, Share
+from kuberouter_py.controllers.claims import NOTHING, Item, Share
+from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.model.report import TableCounts
 from kuberouter_py.ports import Actual, Busy, EdgeError, Plan, Refused, Unavailable
 
@@ -94,7 +95,7 @@ def test_the_oldest_wins_whatever_the_order_of_arrival() -> None:
         for owner in order:
             node.claim(**{owner: share(1 if owner == "old" else 2, "vip", value=owner)})
         assert node.servers.content == {"vip": "old"}
-        assert node.reconciler.contested() == {"vip": ("old", "young")}
+        assert node.reconciler.claims.contested() == {"vip": ("old", "young")}
 
 
 def test_the_loser_takes_over_in_the_plan_in_which_the_winner_goes() -> None:
@@ -104,8 +105,8 @@ def test_the_loser_takes_over_in_the_plan_in_which_the_winner_goes() -> None:
     node.claim(old=NOTHING)
     assert node.journal == ["change servers vip"]  # changed, never removed and added
     assert node.servers.content == {"vip": "young"}
-    assert node.reconciler.contested() == {}
-    assert set(node.reconciler.owners()) == {"young"}
+    assert node.reconciler.claims.contested() == {}
+    assert set(node.reconciler.claims.owners()) == {"young"}
 
 
 def test_a_claim_lost_to_an_older_one_that_came_late() -> None:
@@ -120,7 +121,7 @@ def test_seniority_that_changes_settles_the_claim_anew() -> None:
     node.claim(a=share(1, "vip", value="a"), b=share(2, "vip", value="b"))
     node.claim(a=share(3, "vip", value="a"))  # deleted and made again under the same name
     assert node.servers.content == {"vip": "b"}
-    assert node.reconciler.contested() == {"vip": ("b", "a")}
+    assert node.reconciler.claims.contested() == {"vip": ("b", "a")}
 
 
 def test_a_change_of_the_loser_writes_nothing() -> None:
@@ -388,7 +389,7 @@ def test_the_path_does_not_matter(updates: Sequence[Sequence[tuple[str, Share]]]
     straight = Node()
     straight.claim(**final)
     assert _wanted(node.reconciler) == _wanted(straight.reconciler)
-    assert node.reconciler.contested() == straight.reconciler.contested()
+    assert node.reconciler.claims.contested() == straight.reconciler.claims.contested()
 
 
 _content = st.dictionaries(st.sampled_from([*_CLAIMS, "other", "more"]), st.integers(0, 3))

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
+from kuberouter_py.controllers.claims import Item, Share
+from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.ports import Refused
 from tests.fakes.kernel import FakeTable
 
@@ -37,7 +38,7 @@ class Node:
 
     def want(self, wanted: dict[str, int]) -> None:
         """One owner for each key, as Services are."""
-        gone = [owner for owner in self.reconciler.owners() if owner not in wanted]
+        gone = [owner for owner in self.reconciler.claims.owners() if owner not in wanted]
         shares: dict[Any, Share] = {owner: Share((), {}) for owner in gone}
         shares |= {key: Share((key,), {key: (Item("servers", key, value),)}) for key, value in wanted.items()}
         assert self.reconciler.write(self.reconciler.claim(shares)).failures == 0
@@ -223,7 +224,7 @@ def test_what_is_held_and_not_wanted_is_followed_and_every_change_has_another_ve
         held, version = dict(reconciler.held("servers")), reconciler.version("servers")
         reconciler.unwanted("servers")
         if what == "want":
-            gone = [owner for owner in reconciler.owners() if owner not in content]
+            gone = [owner for owner in reconciler.claims.owners() if owner not in content]
             shares: dict[Any, Share] = {owner: Share((), {}) for owner in gone}
             shares |= {key: Share((key,), {key: (Item("servers", key, value),)}) for key, value in content.items()}
             reconciler.write(reconciler.claim(shares))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import Unit
+from kuberouter_py.controllers.claims import Unit
 from kuberouter_py.controllers.services.desired import Decision, decide, route_source
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model import notation_servers, notation_sets

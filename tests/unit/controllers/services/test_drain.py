@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kuberouter_py.config import Config
-from kuberouter_py.controllers.reconcile import NOTHING, Item, Share
+from kuberouter_py.controllers.claims import NOTHING, Item, Share
 from kuberouter_py.controllers.services.desired import SERVERS
 from kuberouter_py.controllers.services.drain import EVERY, PATIENCE, Drains
 from kuberouter_py.model.cluster import SlicePort
