@@ -7,12 +7,12 @@ one rule says is read in matches.py; one that is not understood is returned as s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kuberouter_py.controllers.matches import Packet, Tables, Unknown, entry_of, understood, value_and_mask
-from kuberouter_py.model.kernel import Chain
+from kuberouter_py.model.kernel import Chain, Rules
 
 
 class Met(NamedTuple):
@@ -51,6 +51,14 @@ def pass_hook(tables: Tables, packet: Packet, hook: str, of_tables: Sequence[str
         if passage.lost:
             break
     return passage
+
+
+def rules_there(chain: Chain, there: Mapping[Chain, Rules], wanted: Mapping[Chain, Rules]) -> Sequence[str]:
+    """Of a chain in the kernel. As they were written where it is untouched: iptables says the same in other words."""
+    found, written = there.get(chain), wanted.get(chain)
+    if written is not None and found == written:
+        return tuple(written.rules)
+    return found.rules if found else ()
 
 
 def _chain(tables: Tables, passage: Passage, chain: Chain) -> str:

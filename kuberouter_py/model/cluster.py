@@ -7,7 +7,7 @@ Made by `watchers/decode.py` and never changed. Addresses are packed bytes (mode
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -32,6 +32,15 @@ class Cidr(NamedTuple):
             return False
         shift = 8 * len(address) - self.prefix
         return int.from_bytes(address, "big") >> shift == int.from_bytes(self.network, "big") >> shift
+
+
+def networks_of(address: bytes) -> Iterator[Cidr]:
+    """Every network that the address is in, the smallest first: from itself alone to everything."""
+    bits = 8 * len(address)
+    number = int.from_bytes(address, "big")
+    for prefix in range(bits, -1, -1):
+        shift = bits - prefix
+        yield Cidr((number >> shift << shift).to_bytes(len(address), "big"), prefix)
 
 
 class ServicePort(msgspec.Struct, frozen=True, gc=False):

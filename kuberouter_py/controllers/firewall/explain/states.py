@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS
+from kuberouter_py.controllers.reading import rules_there
+from kuberouter_py.model.cluster import networks_of
 from kuberouter_py.model.kernel import NOMATCH, Chain, IpSet, MemberValue, Rules, SetEntry, SetMember
 from kuberouter_py.ports import FirewallLookups
 
@@ -42,11 +44,7 @@ class Actual:
         self._known: dict[SetMember, bool] = {}
 
     def rules(self, chain: Chain) -> Sequence[str]:
-        """As it was written where it is untouched: iptables says the same in other words."""
-        found, wanted = self._chains.get(chain), self._wanted.get(chain)
-        if wanted is not None and found == wanted:
-            return tuple(wanted.rules)
-        return found.rules if found else ()
+        return rules_there(chain, self._chains, self._wanted)
 
     def holds(self, name: str, entry: SetEntry) -> bool:
         """One question to the kernel for a member, however many connections ask it."""
@@ -61,9 +59,5 @@ class Actual:
 
 def _networks(member: SetMember) -> Iterator[SetMember]:
     """Every network that the address is in, the smallest first."""
-    address = member.entry.address
-    bits = 8 * len(address)
-    number = int.from_bytes(address, "big")
-    for prefix in range(bits, -1, -1):
-        network = (number >> (bits - prefix) << (bits - prefix)).to_bytes(len(address), "big")
+    for network, prefix in networks_of(member.entry.address):
         yield member._replace(entry=SetEntry(network, prefix=prefix))

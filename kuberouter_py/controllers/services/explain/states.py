@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from kuberouter_py.controllers.matches import Packet
+from kuberouter_py.controllers.reading import rules_there
 from kuberouter_py.controllers.services.desired import MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.dsr import DIVERSIONS
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.nodestate import CHAINS
+from kuberouter_py.model.cluster import networks_of
 from kuberouter_py.model.kernel import Chain, Diversion, Rules, ServerKey, SetEntry, SetMember, VirtualServer
 from kuberouter_py.ports import Lookups
 
@@ -60,11 +62,7 @@ class Actual:
         return self._lookups.is_local(packet.destination, packet.mark)
 
     def rules(self, chain: Chain) -> Sequence[str]:
-        """As it was written where it is untouched: iptables says the same in other words."""
-        found, wanted = self._chains.get(chain), self._wanted.get(chain)
-        if wanted is not None and found == wanted:
-            return tuple(wanted.rules)
-        return found.rules if found else ()
+        return rules_there(chain, self._chains, self._wanted)
 
     def holds(self, name: str, entry: SetEntry) -> bool:
         member = SetMember(name, entry)
@@ -89,10 +87,7 @@ def _covering(entry: SetEntry) -> Iterator[SetEntry]:
     address = entry.address2 or entry.address
     if not entry.address2 and entry.port:
         return
-    bits = 8 * len(address)
-    number = int.from_bytes(address, "big")
-    for prefix in range(bits, -1, -1):
-        network = (number >> (bits - prefix) << (bits - prefix)).to_bytes(len(address), "big")
+    for network, prefix in networks_of(address):
         if entry.address2:
             yield entry._replace(address2=network, prefix=prefix)
         else:
