@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -25,7 +25,8 @@ import structlog
 
 import kuberouter_py
 from kuberouter_py.ports import Unavailable
-from kuberouter_py.watchers.api_errors import ApiError, Forbidden, Unauthorized, Unreachable, Untrusted, error_of
+from kuberouter_py.watchers.api_errors import ApiError, Unauthorized, Untrusted, error_of
+from kuberouter_py.watchers.transport import SOCKET_OPTIONS, LineStream, register_sockets, transport_error
 
 log = structlog.get_logger(__name__)
 
@@ -36,58 +37,7 @@ MERGE_PATCH = "application/merge-patch+json"
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds of silence; the API server's own --request-timeout default
 RELOAD_INTERVAL = 10.0  # seconds between two readings of the configuration that a refusal causes
-READ_SIZE = 1 << 16
 CONNECTIONS = 16  # kept open; seven kinds, Events and Leases at most
-
-# A dead peer shows within 45 s (M1.05): probes after 30 s idle, then every 5 s, three of them; TCP_USER_TIMEOUT (ms)
-# does the same while something of ours is unacknowledged, when keepalive is silent (tcp(7)).
-SOCKET_OPTIONS = [
-    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
-    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
-    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
-    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 45_000),
-]
-
-
-class LineStream:
-    """One open watch: iterate over its lines, each a whole JSON text however it was cut into chunks (M1.15).
-
-    The iteration ends when the server ends the stream or close() is called, and raises Unreachable when it breaks. A
-    last line without its newline is half an event and is dropped.
-    """
-
-    def __init__(self, response: Any, asked: str) -> None:
-        self._response = response
-        self._asked = asked
-        self._closed = threading.Event()
-
-    def __iter__(self) -> Iterator[bytes]:
-        parts: list[bytes] = []
-        try:
-            for chunk in self._response.stream(READ_SIZE, decode_content=False):
-                *lines, rest = chunk.split(b"\n")
-                for line in lines:
-                    parts.append(line)
-                    whole, parts = b"".join(parts), []
-                    if whole:
-                        yield whole
-                if rest:
-                    parts.append(rest)
-        except Exception as error:
-            if not self._closed.is_set():
-                raise _transport_error(error, self._asked) from None
-        finally:
-            self._response.close()
-
-    def close(self) -> None:
-        """From any thread; whoever iterates comes back at once."""
-        self._closed.set()
-        try:
-            self._response.shutdown()
-        except (ValueError, RuntimeError, OSError, AttributeError):
-            pass  # it had ended already, or its reader is closing it now
 
 
 class ApiClient:
@@ -157,7 +107,7 @@ class ApiClient:
             data: bytes = response.read()
         except Exception as error:
             response.close()
-            raise _transport_error(error, asked) from None
+            raise transport_error(error, asked) from None
         response.release_conn()
         return data
 
@@ -207,7 +157,7 @@ class ApiClient:
             refusal = response.read()
             response.release_conn()
         except Exception as error:
-            raise self._considered(_transport_error(error, asked)) from None
+            raise self._considered(transport_error(error, asked)) from None
         raise self._considered(error_of(response.status, refusal, asked, response.headers.get("Retry-After")))
 
     def _headers(self, asked: str) -> dict[str, str]:
@@ -256,7 +206,7 @@ class ApiClient:
         except Exception as error:
             whose = f"--kubeconfig {self._kubeconfig}" if self._kubeconfig else "the pod's credentials"
             raise Unavailable(f"{whose}: not usable: {error}") from error
-        _register_sockets(rest.pool_manager, self._sockets)
+        register_sockets(rest.pool_manager, self._sockets)
         return configuration, rest, server
 
     def _authenticate(self, configuration: Any) -> None:
@@ -287,7 +237,7 @@ class ApiClient:
 
 
 class MetadataOnly:
-    """watcher.Api over the same client, for objects of which the metadata is all that is wanted.
+    """following.Api over the same client, for objects of which the metadata is all that is wanted.
 
     A server that cannot leave out the rest (none of today's) sends whole objects, which hold it as well.
     """
@@ -304,36 +254,3 @@ class MetadataOnly:
 
 def _url(master: str) -> str:
     return master if not master or "://" in master else f"https://{master}"
-
-
-def _register_sockets(pool_manager: Any, sockets: WeakSet[socket.socket]) -> None:
-    """Let every connection that the pool makes show its socket, so that close() reaches a request in another thread."""
-    from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-
-    def showing(pool: Any) -> type:
-        base = pool.ConnectionCls
-
-        def connect(self: Any) -> None:
-            base.connect(self)
-            sockets.add(self.sock)
-
-        return type(pool.__name__, (pool,), {"ConnectionCls": type(base.__name__, (base,), {"connect": connect})})
-
-    pool_manager.pool_classes_by_scheme = {
-        "http": showing(HTTPConnectionPool),
-        "https": showing(HTTPSConnectionPool),
-    }
-
-
-def _transport_error(error: Exception, asked: str) -> ApiError:
-    """What urllib3, http.client, ssl or a socket closed under it raise, all of it. An ApiError stays what it is."""
-    from urllib3.exceptions import SSLError
-
-    if isinstance(error, ApiError):
-        return error
-    reason = getattr(error, "reason", None) or error
-    kind = Untrusted if isinstance(error, SSLError) or isinstance(reason, SSLError) else Unreachable
-    return kind(f"{asked}: {type(error).__name__}: {error}"[:500])
-
-
-__all__ = ["ApiClient", "ApiError", "Forbidden", "LineStream", "MetadataOnly", "Unreachable"]
