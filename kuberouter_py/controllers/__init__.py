@@ -6,5 +6,6 @@ reconcile.py   the difference to the kernel, written in order; mirror.py what is
                write came to
 comparison.py  which tables are still to be compared, piece by piece; history.py past syncs, and clocks
 endpoints.py, admission.py, addresses.py, addressbook.py   what Services mean, for more than one controller
+forwarding.py  sysctls that services/ and routing/ both ask for
 reading.py     our own rules, read as the kernel reads them, for `explain`; matches.py one of them
 """

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.claims import Item, Share
+from kuberouter_py.controllers.forwarding import forwarding
 from kuberouter_py.controllers.routing.chains import chains, sets
 from kuberouter_py.controllers.routing.cni import Completion
 from kuberouter_py.controllers.routing.nodes import members
@@ -47,15 +48,7 @@ def own_share(
 
 
 def _sysctls(config: Config, view: View, before_us: Callable[[str], str | None]) -> Iterator[tuple[str, str]]:
-    if 4 in view.families:
-        yield "net/ipv4/ip_forward", "1"
-    if 6 in view.families:
-        # A link that forwards no longer heeds router advertisements unless accept_ra is 2: a node that has its address
-        # or default route from them would lose both (Documentation/networking/ip-sysctl).
-        for link in view.links:
-            if before_us(f"net/ipv6/conf/{link.name}/accept_ra") == "1":
-                yield f"net/ipv6/conf/{link.name}/accept_ra", "2"
-        yield "net/ipv6/conf/all/forwarding", "1"
+    yield from forwarding(view.families, [link.name for link in view.links], before_us)
     if config.enable_cni:  # as kube-router does: pods of one bridge are seen by iptables
         for family, key in ((4, "bridge-nf-call-iptables"), (6, "bridge-nf-call-ip6tables")):
             if family in view.families:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.claims import Item, Share
+from kuberouter_py.controllers.forwarding import forwarding
 from kuberouter_py.controllers.services.chains import chains, sets
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.kernel import Link, LinkState
@@ -48,15 +49,7 @@ def _sysctls(config: Config, view: NodeView, kernel: Kernel) -> Iterator[tuple[s
     if view.direct_return:
         # A full packet does not fit the tunnel, and ip_vs cannot tell its sender so from an address that is not local.
         yield "net/ipv4/vs/pmtu_disc", "0"
-    if 4 in view.families:
-        yield "net/ipv4/ip_forward", "1"
-    if 6 in view.families:
-        # A link that forwards no longer heeds router advertisements unless accept_ra is 2: a node that has its address
-        # or default route from them would lose both (Documentation/networking/ip-sysctl).
-        for link in view.uplinks:
-            if kernel.before_us(f"net/ipv6/conf/{link}/accept_ra") == "1":
-                yield f"net/ipv6/conf/{link}/accept_ra", "2"
-        yield "net/ipv6/conf/all/forwarding", "1"
+    yield from forwarding(view.families, view.uplinks, kernel.before_us)
     if config.strict_arp and 4 in view.families:  # S10.02: VIPs on a dummy link must not be answered for on the wire
         yield "net/ipv4/conf/all/arp_ignore", "1"
         yield "net/ipv4/conf/all/arp_announce", "2"
