@@ -238,7 +238,7 @@ def test_paged_lists_where_streaming_is_refused(
     control_plane: RealControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """M2.02, M1.03: the real server's own refusal, and its own continue tokens."""
-    monkeypatch.setattr("kuberouter_py.watchers.watcher.PAGE_SIZE", 2)
+    monkeypatch.setattr("kuberouter_py.watchers.following.PAGE_SIZE", 2)
     plane = control_plane
     for number in range(5):
         plane.objects.apply(service(f"page-{number}"))
@@ -255,7 +255,7 @@ def test_paged_lists_where_streaming_is_refused(
 
 def test_continue_tokens(control_plane: RealControlPlane, monkeypatch: pytest.MonkeyPatch) -> None:
     """M1.03: a consistent read goes page by page."""
-    monkeypatch.setattr("kuberouter_py.watchers.watcher.PAGE_SIZE", 2)
+    monkeypatch.setattr("kuberouter_py.watchers.following.PAGE_SIZE", 2)
     plane = control_plane
     for number in range(5):
         plane.objects.apply(service(f"token-{number}"))
