@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from kuberouter_py.controllers.claims import Claims, Item, Owner, Share, Unit
+from kuberouter_py.controllers.claims import Claims, Owner, Share, Unit
 from kuberouter_py.controllers.mirror import Mirror
-from kuberouter_py.controllers.outcome import Outcome, merged
+from kuberouter_py.controllers.outcome import Outcome
 from kuberouter_py.model.report import TableCounts
 from kuberouter_py.ports import EdgeError, Plan, Refused, SlicedTable, Table
 
@@ -216,6 +216,3 @@ class Reconciler:
         return self._early | {
             name for name, state in self._states.items() if state.refused or state.unread or state.waits
         }
-
-
-__all__ = ["Dirty", "Item", "Outcome", "Reconciler", "Share", "merged"]

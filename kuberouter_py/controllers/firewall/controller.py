@@ -22,7 +22,7 @@ from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, S
 from kuberouter_py.controllers.firewall.status import status_of
 from kuberouter_py.controllers.firewall.view import View, node_view
 from kuberouter_py.controllers.history import Clocks, busy_status
-from kuberouter_py.controllers.reconcile import Outcome, merged
+from kuberouter_py.controllers.outcome import Outcome, merged
 from kuberouter_py.model.kernel import Flow, SetMember
 from kuberouter_py.model.names import firewall_set
 from kuberouter_py.model.report import ControllerStatus, Note

@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from typing import Any
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.claims import Item, Share
 from kuberouter_py.controllers.firewall import chains as fixed
 from kuberouter_py.controllers.firewall.guards import Guard, Guards, guard_chain, guards_of, policies_of
 from kuberouter_py.controllers.firewall.membership import Membership
@@ -32,7 +33,7 @@ from kuberouter_py.controllers.firewall.sets import Need, block_members, familie
 from kuberouter_py.controllers.firewall.standing import CHAINS, FILTER, MEMBERS, SETS, SYSCTLS, Standing, led_to
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF, View
 from kuberouter_py.controllers.firewall.world import World
-from kuberouter_py.controllers.reconcile import Item, Reconciler, Share
+from kuberouter_py.controllers.reconcile import Reconciler
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.kernel import Chain, IpSet, Rules, SetMember
 from kuberouter_py.model.policies import IpBlock
