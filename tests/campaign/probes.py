@@ -38,6 +38,7 @@ _ECHO: Final = {4: (socket.IPPROTO_ICMP, 8), 6: (socket.IPPROTO_ICMPV6, 128)}
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _REFUSED: Final = frozenset({errno.ECONNREFUSED, errno.EPERM, errno.EACCES, errno.ECONNRESET, errno.ECONNABORTED})
 _FIRST_PORT, _LAST_PORT = 10_000, 60_000
+_APART = 101  # begun so far from each other, servers are seldom asked from one port at a time
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -80,7 +81,7 @@ class Probes:
         self._datagrams = select.epoll()
         self._associations = select.epoll()
         self._numbers = itertools.count(1)
-        self._ports = itertools.cycle(range(_FIRST_PORT, _LAST_PORT))
+        self._ports: dict[tuple[str, str, str, int], Iterator[int]] = {}
         for place in places.values():
             with _visiting(place):
                 self._serve(place)
@@ -151,12 +152,24 @@ class Probes:
         if cell.protocol in ("tcp", "sctp"):
             reset_on_close(opened)
         if cell.protocol != ICMP:
-            self._bind(opened, self._places[cell.source].addresses[cell.family])
+            self._bind(opened, self._places[cell.source].addresses[cell.family], self._unused(cell))
         return _Asked(cell, opened, next(self._numbers))
 
-    def _bind(self, opened: socket.socket, address: str) -> None:
-        """To a port that was not used for long, so that connection tracking knows nothing of it."""
-        for port in self._ports:
+    def _unused(self, cell: Cell) -> Iterator[int]:
+        """Ports from which its server was not asked for long, so that neither connection tracking nor the server itself
+        knows of it: what was cut may stand there for minutes, and such a port would wait for the second INIT or SYN.
+        """
+        asked = (cell.source, cell.destination, cell.protocol, cell.port)
+        if asked not in self._ports:
+            self._ports[asked] = (
+                _FIRST_PORT + number % (_LAST_PORT - _FIRST_PORT)
+                for number in itertools.count(len(self._ports) * _APART)
+            )
+        return self._ports[asked]
+
+    def _bind(self, opened: socket.socket, address: str, ports: Iterator[int]) -> None:
+        """To the first of them that nobody has."""
+        for port in ports:
             try:
                 return opened.bind((address, port))
             except OSError as error:
