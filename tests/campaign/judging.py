@@ -8,25 +8,34 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, verdict
+from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.watchers.cache import Cache
 from tests.campaign.network import NODE, PROTOCOLS, Place
 from tests.campaign.probes import ICMP, Cell
 from tests.fakes.worlds import PORTS
 
 
-class Said(NamedTuple):
-    """egress, ingress: of an end on this node, (isolated, allowed); of another, which its own node judges, open."""
+class Stand(NamedTuple):
+    """How one end stands. pod: whose its address is."""
 
-    egress: tuple[bool, bool]
-    ingress: tuple[bool, bool]
+    isolated: bool
+    allowed: bool
+    pod: ObjectKey | None = None
+
+
+class Said(NamedTuple):
+    """egress, ingress: of an end on this node; another is judged by its own node, and is open here."""
+
+    egress: Stand
+    ingress: Stand
 
     @property
     def allowed(self) -> bool:
-        return self.egress[1] and self.ingress[1]
+        return self.egress.allowed and self.ingress.allowed
 
     @property
     def isolated(self) -> bool:
-        return self.egress[0] or self.ingress[0]
+        return self.egress.isolated or self.ingress.isolated
 
     @property
     def is_by_rule(self) -> bool:
@@ -34,7 +43,7 @@ class Said(NamedTuple):
         return self.allowed and self.isolated
 
 
-_OPEN = (False, True)
+_OPEN = Stand(False, True)
 
 
 @cache
@@ -89,9 +98,11 @@ def _said(cell: Cell, places: Mapping[str, Place], cluster: Cluster, default_den
         cluster,
     )
     egress, ingress = (
-        (True, False) if default_deny and place.name != NODE and side.pod is None else (side.isolated, side.allowed)
+        Stand(True, False)
+        if default_deny and place.name != NODE and side.pod is None
+        else Stand(side.isolated, side.allowed, side.pod)
         for place, side in ((source, found.egress), (destination, found.ingress))
     )
     if source.name == NODE:  # it may come to whatever runs on it
-        ingress = (ingress[0], True)
+        ingress = ingress._replace(allowed=True)
     return Said(egress if source.local else _OPEN, ingress if destination.local else _OPEN)

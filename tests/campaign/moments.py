@@ -324,12 +324,14 @@ def _nothing() -> None:
 
 def _may_pass(said: Sequence[Said], failing: bool) -> bool:
     if failing:
-        return any(each.egress[1] for each in said) and any(each.ingress[1] for each in said)
+        return any(each.egress.allowed for each in said) and any(each.ingress.allowed for each in said)
     return any(each.allowed for each in said)
 
 
 def _may_fail(said: Sequence[Said], failing: bool) -> bool:
-    """Who is to be isolated and has no rules yet is closed while they cannot be written."""
-    if failing and any(len({isolated for isolated, _ in side}) > 1 for side in zip(*said, strict=True)):
+    """Who is to be isolated and has no rules yet is closed while they cannot be written: a pod that a policy comes to,
+    and one that another pod has left its address to.
+    """
+    if failing and any(len({each.isolated and each.pod for each in side}) > 1 for side in zip(*said, strict=True)):
         return True
     return not all(each.allowed for each in said)
