@@ -26,6 +26,7 @@ A_WEB = replace(A, labels={"app": "web"})
 SCENES: Mapping[str, Scene] = {
     "a peer that is isolated from now on": ([X, A, B, ASKS_NOBODY, WEB_TO_DB], [Change(A_WEB)]),
     "isolated no more, and no peer": ([X, A_WEB, B, ASKS_NOBODY, WEB_TO_DB], [Change(A)]),
+    "isolated, but for its peer": ([X, A_WEB, B], [Change(WEB_TO_DB)]),
     "a peer that goes": ([X, A_WEB, B, ASKS_NOBODY, WEB_TO_DB], [Change(None, (Pod, A.key))]),
     "from one guard to another, and a peer": (
         [X, replace(A, labels={"tier": "one"}), B, WEB_TO_DB, ASKS_NOBODY, ONE_ASKS_ALL],

@@ -153,8 +153,8 @@ class Decisions:
         """Of what is to be written: what must not be seen before isolate().
 
         Guards that pods are in: a policy may allow more in one direction and isolate the other as well, and whom the
-        second forbids must never meet the first alone. And pods of this node in sets of peers that stand from before
-        this process: one that became a peer may be isolated by the same change.
+        second forbids must never meet the first alone. And pods of this node in sets of peers that decide of packets
+        already, from before this process: one that became a peer may be isolated by the same change.
         """
         if dirty[CHAINS]:
             held, entered = self._reconciler.held(CHAINS), set(map(guard_chain, self.membership.names()))
@@ -167,6 +167,9 @@ class Decisions:
     def _new_in_old_sets(self, members: Collection[SetMember]) -> set[SetMember]:
         there, held = self._reconciler.held(SETS), self._reconciler.held(MEMBERS)
         new = {each for each in members if each.set in there and each not in held and holds_peers(each.set)}
+        if new:  # an earlier process may have ended as it filled a set that nobody meets: whose guard is empty still
+            met = self.standing.met_sets()
+            new = {each for each in new if each.set in met}
         if not new:
             return new
         local = {address for pod in self.world.local() for address in self.world.addresses(pod.key)}

@@ -46,11 +46,10 @@ class Membership:
         """What the kernel holds from before this process: pods are held in it until theirs stands."""
         self.version += 1
         for member in members:
-            for head, direction in _GUARD_HEADS.items():
-                if member.set.startswith(head):
-                    address = member.entry.address
-                    name = member.set[len(FIREWALL_SETS) :].rpartition("-")[0]
-                    self._found.setdefault(address, {})[direction, family_of(address)] = name
+            if place := guard_of(member):
+                direction, name = place
+                address = member.entry.address
+                self._found.setdefault(address, {})[direction, family_of(address)] = name
 
     def names(self) -> set[str]:
         """Of the guards that pods are in."""
@@ -188,3 +187,16 @@ class Membership:
                 elif kept is not None and guard_chain(kept) in chains:
                     found[direction, family] = kept
         return found
+
+
+def guard_of(member: SetMember) -> tuple[str, str] | None:
+    """Direction and name of the guard that a pod is in by this; None: it is a member of another kind of set."""
+    for head, direction in _GUARD_HEADS.items():
+        if member.set.startswith(head):
+            return direction, member.set[len(FIREWALL_SETS) :].rpartition("-")[0]
+    return None
+
+
+def isolated_by(direction: str, address: bytes) -> SetMember:
+    """What holds a local pod's address to its guard of this direction."""
+    return SetMember(firewall_set(_ISOLATED[direction], family_of(address)), SetEntry(address))

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.guards import Guard
+from kuberouter_py.controllers.firewall.guards import Guard, guard_chain
+from kuberouter_py.controllers.firewall.membership import guard_of, isolated_by
 from kuberouter_py.controllers.reconcile import Reconciler
-from kuberouter_py.model.kernel import Chain, Rules
+from kuberouter_py.model.kernel import Chain, Rules, family_of
 from kuberouter_py.model.names import FIREWALL_CHAINS, FIREWALL_SETS
 
 SYSCTLS, SETS, MEMBERS, CHAINS = "sysctls", "ipsets", "set members", "iptables"  # tables, see ports.Table
@@ -60,6 +61,15 @@ class Standing:
         held, wanted = self._reconciler.held(CHAINS), self._reconciler.wanted(CHAINS)
         keys = [Chain(family, FILTER, guard.chain) for family in families]
         return all(key in held and held[key] == wanted.get(key) for key in keys)
+
+    def met_sets(self) -> set[str]:
+        """Sets that decide of packets now: those of guards that an isolated pod is in."""
+        members, met = self._reconciler.held(MEMBERS), set()
+        for member in members:
+            place = guard_of(member)
+            if place is not None and isolated_by(place[0], member.entry.address) in members:
+                met.add(Chain(family_of(member.entry.address), FILTER, guard_chain(place[1])))
+        return self._names(met & self._reconciler.held(CHAINS).keys())
 
     def chains_left_behind(self) -> set[Chain]:
         """What an earlier process made and nobody wants: but for guards that pods are still in."""

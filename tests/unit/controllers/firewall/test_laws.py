@@ -4,6 +4,7 @@ opens or closes what is neither before nor after; a second sync and a new proces
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
@@ -11,6 +12,7 @@ from itertools import product
 
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kuberouter_py.controllers.firewall.cutting import cluster_of, forbidden
 from kuberouter_py.controllers.firewall.judge import Attempt, Cluster, verdict
@@ -136,6 +138,8 @@ def test_nothing_opens_or_closes_in_scenes_that_are_likely_to(scene: Scene) -> N
     nothing_opens_or_closes(scene)
     taken_over(scene)
     retried(scene)
+    for writes in itertools.takewhile(lambda writes: cut_short(scene, writes), itertools.count(1)):
+        assert writes < 200
 
 
 @QUICK
@@ -157,6 +161,43 @@ def taken_over(scene: Scene) -> None:
     assert different(seen(second), judged(second)) == []
     assert astray(before, on_the_way, seen(second, FEW)) == []
     assert vars_of(second) == vars_of(fresh(everything(second)))
+
+
+@QUICK
+@given(scenes(1, 1), st.integers(1, 40))
+def test_a_process_that_dies_in_the_middle_neither_opens_nor_closes(scene: Scene, writes: int) -> None:
+    cut_short(scene, writes)
+
+
+class Died(Exception):
+    pass
+
+
+def cut_short(scene: Scene, writes: int) -> bool:
+    """Whether the process got so far: it dies after so many writes, and another takes over."""
+    objects, [change] = scene
+    first = heard(objects)
+    assert first.start()
+    before, on_the_way = seen(first, FEW), []
+    left = itertools.count(writes - 1, -1)
+
+    def dies() -> None:
+        on_the_way.append(seen(first, FEW))
+        if next(left) == 0:
+            raise Died
+
+    first.kernel.watch = dies
+    try:
+        assert make(first, change)
+        died = False
+    except Died:
+        died = True
+    second = first.restarted()
+    with watched(second) as then:
+        assert second.start()
+    assert astray(before, [*on_the_way, *then], seen(second, FEW)) == []
+    assert vars_of(second) == vars_of(fresh(everything(second)))
+    return died
 
 
 @QUICK
