@@ -167,13 +167,12 @@ class Decisions:
     def _new_in_old_sets(self, members: Collection[SetMember]) -> set[SetMember]:
         there, held = self._reconciler.held(SETS), self._reconciler.held(MEMBERS)
         new = {each for each in members if each.set in there and each not in held and holds_peers(each.set)}
-        if new:  # an earlier process may have ended as it filled a set that nobody meets: whose guard is empty still
-            met = self.standing.met_sets()
-            new = {each for each in new if each.set in met}
         if not new:
             return new
+        # An earlier process may have ended as it filled a set that nobody meets: whose guard is empty still.
+        met = self.standing.met_sets()
         local = {address for pod in self.world.local() for address in self.world.addresses(pod.key)}
-        return {each for each in new if each.entry.address in local}
+        return {each for each in new if each.set in met and each.entry.address in local}
 
     def leads_astray(self) -> bool:
         """Whether ways lead to guards that are not there (then no way could be written), or not to all that are."""
@@ -322,14 +321,12 @@ class Decisions:
         self._suspects.update(address for pod in self.guards.pods(guard) for address in self.world.addresses(pod))
         items: list[Item] = []
         needs: set[Need] = set()
+        last = f"{guard.words()} -g {fixed.REFUSE_FROM if guard.direction == EGRESS else fixed.REFUSE_TO}"
         for family in self.view.families:
             rules, spoken = allowed(policies, guard.direction, family)
             needs |= spoken
-            refuse = fixed.REFUSE_FROM if guard.direction == EGRESS else fixed.REFUSE_TO
             items.append(Item(SETS, guard.pods_set(family), IpSet("hash:ip", family)))
-            items.append(
-                Item(CHAINS, Chain(family, FILTER, guard.chain), Rules((*rules, f"{guard.words()} -g {refuse}")))
-            )
+            items.append(Item(CHAINS, Chain(family, FILTER, guard.chain), Rules((*rules, last))))
         self._written_for[guard] = frozenset(needs)
         if not self.peers.used(guard) <= needs:
             self._outgrown.add(guard)

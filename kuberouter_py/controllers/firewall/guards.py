@@ -44,9 +44,13 @@ class Guard:
     def words(self) -> str:
         """Its policies, as far as a comment in iptables has room (255 bytes, xt_comment.h, ours among them)."""
         told = [f"{policy.namespace}/{policy.name}" for policy in self.policies]
-        shown = [word for number, word in enumerate(told) if len(", ".join(told[: number + 1])) <= _ROOM]
-        if not shown:
-            shown = [f"{told[0][:_ROOM]}..."]
+        shown, room = [], _ROOM + len(", ")
+        for word in told:
+            room -= len(word) + len(", ")
+            if room < 0:
+                break
+            shown.append(word)
+        shown = shown or [f"{told[0][:_ROOM]}..."]
         more = f" and {len(told) - len(shown)} more" if len(told) > len(shown) else ""
         return f'-m comment --comment "{", ".join(shown)}{more}"'
 
