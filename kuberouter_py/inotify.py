@@ -5,6 +5,7 @@ For kernel/ and bgp/, which do not know each other; it knows nothing of ours.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 from pathlib import Path
@@ -29,3 +30,12 @@ def watch(path: Path, events: int) -> int:
         os.close(watcher)
         raise OSError(number, "inotify_add_watch")
     return watcher
+
+
+def drain(watcher: int) -> bool:
+    """Whether anything has happened since the last call. What it was is not told."""
+    happened = False
+    with contextlib.suppress(BlockingIOError):
+        while os.read(watcher, 64 << 10):
+            happened = True
+    return happened

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+from kuberouter_py import inotify
 from kuberouter_py.bgp.configuration import restarts_gracefully
 from kuberouter_py.bgp.files import Files, read_text, remove
 from kuberouter_py.bgp.process import arguments, end, mark
@@ -76,7 +77,7 @@ class Keeping:
                 told = True
             if self._waker in _ready(None, self._waker, watcher):
                 return False
-            os.read(watcher, 1 << 16)
+            inotify.drain(watcher)
         return False
 
     def _keep(self) -> bool:

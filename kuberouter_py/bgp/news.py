@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from kuberouter_py import inotify
 from kuberouter_py.bgp.control import Control
 from kuberouter_py.bgp.files import Files
 from kuberouter_py.bgp.states import SessionStates
@@ -87,7 +88,7 @@ class News:
             if self._waker in ready:
                 return
             if self._watcher in ready:
-                os.read(self._watcher, 1 << 16)
+                inotify.drain(self._watcher)
             self._tell()
             if self._control and self._control.fileno() in ready and self._has_ended():
                 due = max(time.monotonic(), last + REST)

@@ -61,8 +61,7 @@ class FileNews:
                 ready = {number for number, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)}
                 if self._waker in ready:
                     return
-                if self._watcher in ready:
-                    self._drain()
+                if self._watcher is not None and inotify.drain(self._watcher):
                     due = min(due, time.monotonic() + GATHER)
                 if time.monotonic() >= due:
                     due = time.monotonic() + self._period
@@ -86,12 +85,6 @@ class FileNews:
             os.close(before)
         with contextlib.suppress(OSError):
             self._watcher = inotify.watch(self._file.parent, _EVENTS)
-
-    def _drain(self) -> None:
-        assert self._watcher is not None
-        with contextlib.suppress(BlockingIOError):
-            while os.read(self._watcher, 64 << 10):
-                pass
 
     def _fingerprint(self) -> bytes:
         """b"": it cannot be read. The text itself is not kept: it may be a secret."""

@@ -87,11 +87,7 @@ class RuleNews:
 
     def heard(self) -> bool:
         """Whether there was any news since the last call. What it says does not matter; ENOBUFS says as much."""
-        heard = False
-        if self._lock_closed is not None:
-            with contextlib.suppress(BlockingIOError):
-                while os.read(self._lock_closed, 64 << 10):
-                    heard = True
+        heard = self._lock_closed is not None and inotify.drain(self._lock_closed)
         if self._tables_changed is not None:
             try:
                 while self._tables_changed.recv(64 << 10):
