@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
             return execute(options.command[options.command[:1] == ["--"] :], options.timeout)
         if options.action == "check":
             return check(options.files, machine=options.json)
-        return play(options.files, machine=options.json, keep=options.keep, labs=options.labs)
+        return play(options.files, machine=options.json, keep=options.keep, labs=options.labs, late=options.late)
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return LAB_FAILED
@@ -49,6 +49,9 @@ def _parser() -> argparse.ArgumentParser:
         action.add_argument("--json", action="store_true", help="print one JSON document")
     run.add_argument("--keep", action="store_true", help="a shell in the lab after a file's last step or its failure")
     run.add_argument("--labs", type=_at_least_one, default=1, metavar="N", help="in so many lab kernels at a time")
+    run.add_argument(
+        "--late", type=_seconds, default=0.0, metavar="SECONDS", help="half of the agents hear of a change so late"
+    )
     execute = actions.add_parser("exec", help="run one command in the lab kernel: exec -- COMMAND...")
     execute.add_argument("--timeout", type=float, default=boot.Job.timeout, help="in seconds (default %(default)g)")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -59,6 +62,16 @@ def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of lab kernels, which is 1 or more")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 60")
+    return seconds
 
 
 def execute(command: Sequence[str], timeout: float) -> int:
@@ -81,7 +94,7 @@ def check(files: Sequence[Path], *, machine: bool) -> int:
     return HELD
 
 
-def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int) -> int:
+def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int, late: float) -> int:
     """Reads every file before anything boots, then plays them all in one lab kernel, or in several at a time."""
     found, errors = read(files)
     if errors:
@@ -90,9 +103,9 @@ def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int) -> int:
         print("lab: --keep wants a terminal, and standard input is none: going on without a shell", file=sys.stderr)
         keep = False
     if labs > 1 and len(found) > 1 and not keep:
-        results, broken = side_by_side.boot_and_play(files, labs, sys.stderr if machine else sys.stdout)
+        results, broken = side_by_side.boot_and_play(files, labs, late, sys.stderr if machine else sys.stdout)
     else:
-        results, broken = boot_and_play([entry for entry, _ in found], [text for _, text in found], machine, keep)
+        results, broken = boot_and_play([entry for entry, _ in found], [text for _, text in found], machine, keep, late)
     return close(results, len(found), broken, machine=machine)
 
 
@@ -117,7 +130,7 @@ def read(files: Sequence[Path]) -> tuple[list[tuple[Scenario, str]], list[Format
 
 
 def boot_and_play(
-    found: Sequence[Scenario], texts: Sequence[str], machine: bool, keep: bool
+    found: Sequence[Scenario], texts: Sequence[str], machine: bool, keep: bool, late: float
 ) -> tuple[list[dict[str, Any]], str]:
     """The results of the files that were played to an end, and why the rest was not."""
     own_network.enter()
@@ -131,6 +144,7 @@ def boot_and_play(
             "results": str(results),
             "json": machine,
             "keep": keep,
+            "late": late,
         }  # fmt: skip
         (workdir / "job.json").write_text(json.dumps(paper))
         env = {"PYTHONPATH": str(boot.REPOSITORY)}

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,6 +52,15 @@ class Container:
         if self._process is None or self._process.poll() is not None:
             raise LabError(f"the {self.what} of {self._machine.name} does not run; the log ends\n{self.tail()}")
         self._process.send_signal(number)
+
+    def hold_up(self, seconds: float) -> None:
+        if self.alive:
+            process = self._process
+            assert process is not None
+            process.send_signal(signal.SIGSTOP)
+            going_on = threading.Timer(seconds, process.send_signal, [signal.SIGCONT])  # nothing where it has ended
+            going_on.daemon = True
+            going_on.start()
 
     def ended(self, within: float) -> bool:
         if self._process is None:
@@ -117,6 +127,9 @@ class Agent:
     @property
     def alive(self) -> bool:
         return self._agent.alive
+
+    def hold_up(self, seconds: float) -> None:
+        self._agent.hold_up(seconds)
 
     def start(self) -> None:
         """Its BIRD's container too, where it has one that does not run."""

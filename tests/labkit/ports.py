@@ -88,6 +88,9 @@ class World(Protocol):
         """How that node's agent finds the cluster (Cluster.agent_arguments); call it before the first start."""
 
     def agent_alive(self, node: str) -> bool: ...
+    def hold_up(self, node: str, seconds: float) -> None:
+        """That node's agent, where one runs, does nothing for so long (SIGSTOP, SIGCONT). Returns at once."""
+
     def node_dir(self, node: str) -> Path:
         """The directory that the node sees as /run/lab (agent.log, manifests/)."""
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.labkit import readiness, steps
 from tests.labkit import scenario as scenarios
 from tests.labkit.cluster import cluster_for
+from tests.labkit.late import made_late
 from tests.labkit.model import Scenario, Step
 from tests.labkit.play import Clock, MonotonicClock, Play, StepFailed
 from tests.labkit.ports import Cluster, LabError, World
@@ -126,7 +127,7 @@ def main(arguments: list[str]) -> int:
 
     def parts(scenario: Scenario) -> tuple[World, Cluster]:
         cluster = cluster_for(scenario)  # first: its API server starts while the world is built
-        return NamespaceWorld(scenario, traffic), cluster
+        return NamespaceWorld(scenario, traffic), made_late(cluster, job["late"], scenario.file)
 
     for entry in job["files"]:
         scenario = scenarios.parse(entry["text"], Path(entry["file"]))

@@ -218,6 +218,9 @@ class NamespaceWorld:
     def agent_alive(self, node: str) -> bool:
         return self._agent(node).alive
 
+    def hold_up(self, node: str, seconds: float) -> None:
+        self._agent(node).hold_up(seconds)
+
     def node_dir(self, node: str) -> Path:
         return self._machine(f"node/{node}").state
 

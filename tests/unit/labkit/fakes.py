@@ -113,6 +113,9 @@ class FakeWorld:
     def agent_alive(self, node: str) -> bool:
         return node in self.alive
 
+    def hold_up(self, node: str, seconds: float) -> None:
+        self.calls.append(("hold_up", node, seconds))
+
     def node_dir(self, node: str) -> Path:
         return self.directory
 

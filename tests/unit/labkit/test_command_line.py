@@ -31,7 +31,9 @@ def no_boot(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Nothing boots: what would have been played is noted, and every file passes."""
     played: list[Any] = []
 
-    def boot_and_play(found: Any, texts: Any, machine: bool, keep: bool) -> tuple[list[dict[str, Any]], str]:
+    def boot_and_play(
+        found: Any, texts: Any, machine: bool, keep: bool, late: float
+    ) -> tuple[list[dict[str, Any]], str]:
         played.append((len(found), machine, keep))
         return [{"file": str(entry.file), "outcome": "passed"} for entry in found], ""
 
@@ -93,9 +95,10 @@ def test_several_kernels_play_a_share_each(
 ) -> None:
     shares: list[tuple[list[str], str]] = []
 
-    def play(say: side_by_side.Say, share: list[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
+    def play(say: side_by_side.Say, late: float, share: list[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
         names = [str(file) for file in share]
         shares.append((names, cpu))
+        assert late == 2.0
         return [{"file": name, "outcome": "passed"} for name in names], "" if len(share) > 1 else "the kernel fell over"
 
     monkeypatch.setattr(side_by_side, "_play", play)
@@ -103,7 +106,7 @@ def test_several_kernels_play_a_share_each(
     chosen = [str(Path(files["good"]).with_name(f"{number}.yaml")) for number in range(3)]
     for name in chosen:
         Path(name).write_text(GOOD)
-    assert lab.main(["run", "--json", "--labs", "2", *chosen]) == 0
+    assert lab.main(["run", "--json", "--labs", "2", "--late", "2", *chosen]) == 0
     out, err = capsys.readouterr()
     assert [result["file"] for result in json.loads(out)["files"]] == chosen
     assert err == "lab: the kernel fell over\n"
@@ -123,3 +126,12 @@ def test_a_number_of_kernels_that_is_none(
     with pytest.raises(SystemExit):
         lab.main(["run", f"--labs={number}", files["good"]])
     assert f"{number!r} is no number of lab kernels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["-1", "two", "", "61", "nan"])
+def test_a_time_to_be_late_that_is_none(
+    files: dict[str, str], seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        lab.main(["run", f"--late={seconds}", files["good"]])
+    assert f"{seconds!r} is no number of seconds from 0 to 60" in capsys.readouterr().err
