@@ -1,7 +1,7 @@
 """A cluster whose agents hear of changes late, half of them each time: `lab run --late SECONDS`.
 
-Agents hear at different moments anyway, by milliseconds on a quiet machine and by seconds on a busy one. A scenario that
-only holds where all of them are quick is wrong, and shows here without having to wait for a busy machine.
+Agents hear at different moments anyway, by milliseconds on a quiet machine and by seconds on a busy one. A scenario
+that only holds where all of them are quick is wrong, and shows here without having to wait for a busy machine.
 """
 
 from __future__ import annotations
