@@ -97,7 +97,7 @@ def test_what_it_serves_is_read_and_its_table_goes(undo: ExitStack, tmp_path: Pa
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.1)
     kube_proxy.terminate()
-    kube_proxy.wait(10)
+    kube_proxy.wait(60)
     sh("nft add table ip somebody-else")
     remains = others.read()
     assert mode(remains) == "nftables"

@@ -69,5 +69,5 @@ def test_expired_watches_end_with_410(control_plane: RealControlPlane) -> None:
     client = client_under_test(control_plane)
     version = client.request("GET", "/api/v1/services?limit=1")["metadata"]["resourceVersion"]
     control_plane.expire()
-    events = list(client.watch("/api/v1/services", resource_version=version, seconds=5))
+    events = list(client.watch("/api/v1/services", resource_version=version, seconds=60))
     assert [event["object"]["code"] for event in events] == [410]
