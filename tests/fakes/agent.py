@@ -8,6 +8,7 @@ from dataclasses import replace
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.services.controller import ServicesController
+from kuberouter_py.controllers.services.drain import SOON
 from kuberouter_py.controllers.services.sight import NODE
 from kuberouter_py.model.cluster import EndpointSlice, Node, ObjectKey, PodMetadata, Service, ServiceCidr
 from kuberouter_py.model.kernel import LinkState
@@ -89,9 +90,10 @@ class FakeAgent:
         return self.controller.sync({NODE}) and self.look()
 
     def look(self) -> bool:
-        """What the runner does right after a sync: the connections of what has just begun to drain are counted."""
+        """What the runner does soon after a sync: the connections of what has just begun to drain are counted."""
         done: list[bool] = []
-        while (due := self.controller.due()) is not None and due <= self.now:
+        while (due := self.controller.due()) is not None and due <= self.now + SOON:
+            self.now = max(self.now, due)
             done.append(self.controller.background() is not False)
             assert len(done) < 1000, "looks without end"
         return all(done)

@@ -32,6 +32,9 @@ from kuberouter_py.model.kernel import (
 # Seconds between two looks at the connections of what drains, and how much longer where a look itself takes long: a
 # hundredth of one CPU at most goes into looking. A thousand servers are a thousand dumps, some 0.2 s.
 EVERY, PATIENCE = 1.0, 100
+# Seconds from a destination's beginning to drain to the first look at it. The look waits: what comes at the same time,
+# other changes of a rolling update, is written first, and then one look and one write are for all of them.
+SOON = 0.1
 NEVER_DRAINS = "dh"  # see FALLBACK
 
 NO_DESTINATIONS: Mapping[DestinationKey, Destination] = {}
@@ -59,6 +62,7 @@ class Drains:
         self._over: dict[ServerKey, frozenset[DestinationKey]] = {}  # given up, and perhaps not written yet
         self._owners: dict[ServerKey, Owner] = {}
         self._fresh: set[ServerKey] = set()
+        self._since = 0.0  # when the first of those began
         self._looked = 0.0  # when a look at all of it was over
         self._whole = False  # whether the present look is one
         self._pause = EVERY
@@ -95,12 +99,12 @@ class Drains:
                 units[claim] = kept
                 draining.add(claim)
         if self._leaving or self._over or leave.leaving:
-            self._note(owner, leave)
+            self._note(owner, leave, now)
         if not leave.leaving:
             return decided
         return Share(decided.seniority or before.seniority, units, frozenset(draining))
 
-    def _note(self, owner: Owner, leave: _Pass) -> None:
+    def _note(self, owner: Owner, leave: _Pass, now: float) -> None:
         for server in leave.seen:
             self._over.pop(server, None)
         self._over.update(leave.over)
@@ -108,6 +112,8 @@ class Drains:
             self._forget(server)
         for server, destinations in leave.leaving.items():
             if destinations.keys() - self._leaving.get(server, {}).keys():
+                if not self._fresh:
+                    self._since = now
                 self._fresh.add(server)
             self._leaving[server] = destinations
             self._owners[server] = owner
@@ -123,7 +129,7 @@ class Drains:
     def due(self) -> float | None:
         """When to look at the connections of what drains; None: nothing does."""
         if self._fresh:
-            return self._looked
+            return max(self._looked, self._since + SOON)
         if not self._leaving:
             return None
         return max(self._looked, min(self._looked + self._pause, self._soonest))

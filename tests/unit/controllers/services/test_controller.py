@@ -744,6 +744,7 @@ def test_the_path_does_not_matter(events: Sequence[tuple[object, bool]]) -> None
             rung = agent.put(one) if stays else agent.put(one) | agent.delete(one)  # type: ignore[arg-type]
             if agent is walked:
                 walked.controller.sync(rung)
+    walked.look()
     walked.drain()
     straight.start()
     assert walked.kernel.state() == straight.kernel.state()

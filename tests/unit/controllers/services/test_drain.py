@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.claims import NOTHING, Item, Share
 from kuberouter_py.controllers.services.desired import SERVERS
-from kuberouter_py.controllers.services.drain import EVERY, PATIENCE, Drains
+from kuberouter_py.controllers.services.drain import EVERY, PATIENCE, SOON, Drains
 from kuberouter_py.model.cluster import SlicePort
 from kuberouter_py.model.kernel import (
     SCHED_FLAG_1,
@@ -65,7 +65,7 @@ def started(*objects: object, config: Config | None = None) -> FakeAgent:
     return agent
 
 
-def test_an_endpoint_without_connections_is_gone_with_the_same_sync() -> None:
+def test_an_endpoint_without_connections_is_gone_soon() -> None:
     agent = started()
     agent.tell(pods("web", TWO))  # type: ignore[arg-type]
     assert weights(agent) == {TWO: 1}
@@ -91,9 +91,9 @@ def test_or_until_their_time_is_over() -> None:
     agent = started()
     connect(agent, ONE)
     agent.tell(pods("web", TWO))  # type: ignore[arg-type]
-    later(agent, PERIOD - 0.1)
+    later(agent, PERIOD - 0.5)
     assert weights(agent) == {ONE: 0, TWO: 1}
-    later(agent, 0.1)
+    later(agent, 0.5)
     assert weights(agent) == {TWO: 1}
 
 
@@ -341,13 +341,20 @@ def test_cleanup_does_not_drain() -> None:
 # -- when to look ----------------------------------------------------------------------------------------------------
 
 
-def leaving(drains: Drains, now: float, *addresses: str) -> None:
+def leaving(drains: Drains, now: float, *addresses: str, key: ServerKey | None = None) -> None:
     """One server, of which these leave."""
-    held = {
-        server(): VirtualServer("rr", 0, 0, {DestinationKey(packed(each), 8080): Destination() for each in addresses})
-    }
-    decided = Share((1.0,), {server(): (Item(SERVERS, server(), VirtualServer("rr", 0, 0, {})),)})
+    key = key or server()
+    held = {key: VirtualServer("rr", 0, 0, {DestinationKey(packed(each), 8080): Destination() for each in addresses})}
+    decided = Share((1.0,), {key: (Item(SERVERS, key, VirtualServer("rr", 0, 0, {})),)})
     drains.share("web", decided, NOTHING, held, now, gone=False, in_force=lambda _claim: True)
+
+
+def test_one_look_is_for_all_that_began_to_drain_at_about_the_same_time() -> None:
+    drains = Drains(PERIOD)
+    leaving(drains, 100.0, ONE)
+    leaving(drains, 100.0 + SOON / 2, ONE, TWO, key=server(number=81))
+    assert drains.due() == 100.0 + SOON
+    assert set(drains.to_look_at()) == {server(), server(number=81)}
 
 
 def test_looks_are_as_rare_as_they_are_dear() -> None:
@@ -379,9 +386,7 @@ def test_what_begins_to_drain_does_not_put_off_looking_at_the_rest() -> None:
     drains.to_look_at()
     drains.looked(101.0, 0.0)
     leaving(drains, 101.5, ONE, TWO)
-    due = drains.due()
-    assert due is not None
-    assert due <= 101.5
+    assert drains.due() == 101.5 + SOON
     drains.to_look_at()
     drains.looked(101.5, 0.0)
     assert drains.due() == 101.0 + EVERY
