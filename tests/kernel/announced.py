@@ -10,7 +10,7 @@ from typing import Final
 from kuberouter_py.kernel.announcements import Announcements
 from tests.kernel.exam import sh
 
-WITHIN: Final = 10.0  # seconds
+WITHIN: Final = 60.0  # seconds
 
 OnNews = Callable[[frozenset[str]], None]
 

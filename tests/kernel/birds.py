@@ -14,7 +14,7 @@ from kuberouter_py.model.bgp import BgpPeer, PeerState, SessionNews, Speaker
 from tests.fakes.speakers import cidr, packed
 from tests.kernel.exam import sh
 
-WITHIN = 30.0
+WITHIN = 60.0
 
 US, US6, ROUTER = packed("192.0.2.1"), packed("fd00:9::1"), packed("192.0.2.254")
 PEER = BgpPeer(ROUTER, 65001)

@@ -101,7 +101,8 @@ def test_it_withdraws_when_it_is_stopped(engine: Engine, beside: Beside, router:
     beside.start()
     router.wait_for("10.96.0.10/32")
     beside.stop()
-    assert "10.96.0.10/32" not in router.routes() and not answers(engine.files)
+    until(lambda: "10.96.0.10/32" not in router.routes(), "the router keeps what it was told")
+    assert not answers(engine.files)
 
 
 def test_peers_keep_its_routes_where_it_restarts_gracefully(engine: Engine, beside: Beside, router: Router) -> None:

@@ -37,8 +37,9 @@ def test_what_is_announced_to_an_external_peer(engine: Engine, router: Router) -
     for prefix, metric in (("10.244.1.0/24", 1), ("10.96.0.10/32", 2), ("10.96.0.11/32", 3), ("fd00:96::10/128", 2)):
         announce(prefix, metric)
     settle(engine, {KEY: SPEAKER._replace(communities=("65000:5", "65000:1:2", "65535:65284"), prepend=(64999, 2))})
-    routes = {4: router.wait_for("10.244.1.0/24"), 6: router.wait_for("fd00:96::10/128")}
-    assert "10.96.0.10/32" in routes[4] and "10.96.0.11/32" not in routes[4]
+    router.wait_for("10.244.1.0/24")
+    routes = {4: router.wait_for("10.96.0.10/32"), 6: router.wait_for("fd00:96::10/128")}
+    assert "10.244.1.0/24" in routes[4] and "10.96.0.11/32" not in routes[4]
     for family, hop in ((4, "192.0.2.1"), (6, "fd00:9::1")):
         assert re.search(rf"BGP.next_hop: {hop}\s", routes[family])  # in IPv6 maybe a link-local one besides
         assert "BGP.as_path: 64512 64999 64999\n" in routes[family]
@@ -68,8 +69,9 @@ def test_what_is_taken_from_a_peer(engine: Engine, router: Router) -> None:
     announce("198.51.100.1/32", 3)
     settle(engine, {KEY: SPEAKER})
     established(engine)
-    until(lambda: "203.0.113.0/24" in sh("ip route"), "nothing is taken")
-    until(lambda: "2001:db8:77::/48" in sh("ip -6 route"), "nothing is taken")
+    for prefix in ("10.244.1.0/24", "203.0.113.0/24", "2001:db8:77::/48"):
+        until(lambda prefix=prefix: prefix in sh("ip route; ip -6 route"), f"{prefix} is not taken")  # type: ignore[misc]
+    until(lambda: state(engine).received == {4: 5, 6: 3}, f"it has not heard all: {state(engine)}")
     assert sh("ip route show proto bird").split()[:6] == ["10.244.1.0/24", "via", "192.0.2.254", "dev", "up0", "metric"]
     assert {line.split()[0] for line in sh("ip route show proto bird; ip -6 route show proto bird").splitlines()} == {
         "10.244.1.0/24", "203.0.113.0/24", "2001:db8:77::/48"
@@ -81,7 +83,7 @@ def test_what_is_taken_from_a_peer(engine: Engine, router: Router) -> None:
     assert {route.network for route in found if not route.accepted} == {
         cidr("0.0.0.0/0"), cidr("10.96.0.10/32"), cidr("198.51.100.1/32"), cidr("::/0"), cidr("fd00:96::10/128")
     }  # fmt: skip
-    assert (state(engine).received, state(engine).accepted) == ({4: 5, 6: 3}, {4: 3, 6: 1})
+    assert state(engine).accepted == {4: 3, 6: 1}
 
     settle(engine, {KEY: SPEAKER._replace(refused=(*SPEAKER.refused, cidr("10.244.0.0/16")))})
     until(lambda: "10.244.1.0/24" not in sh("ip route"), "still taken")
@@ -153,17 +155,15 @@ def test_a_reflector_passes_on_what_nodes_gave_it_and_nothing_else(engine: Engin
             return "\n".join(line.text for line in command(others[name], "show route protocol reflector all"))
 
         until(lambda: "10.244.11.0/24" in got("n12") and "10.244.12.0/24" in got("n11"), "nothing is reflected")
-        until(
-            lambda: "10.96.0.10/32" in got("n254") and "203.0.113.0/24" in sh("ip route"), "the router has no session"
-        )
+        until(lambda: all("10.244.1.0/24" in got(name) for name in ("n11", "n12", "n254")), "our own is not announced")
+        until(lambda: "10.96.0.10/32" in got("n254"), "Services are not announced to the router")
+        until(lambda: sh("ip route show 203.0.113.0/24").count("nexthop via 192.0.2.25") == 2, "not both ways are used")
         for name in ("n11", "n12"):
-            assert "10.244.1.0/24" in got(name)
             for other in ("203.0.113.0/24", "10.96.0."):
                 assert other not in got(name)
         assert "BGP.next_hop: 192.0.2.11\n" in got("n12") and "BGP.cluster_list: 192.0.2.9" in got("n12")
-        assert "10.244.11." not in got("n254") and "10.244.12." not in got("n254") and "10.244.1.0/24" in got("n254")
+        assert "10.244.11." not in got("n254") and "10.244.12." not in got("n254")
         assert "10.244.11." not in sh("ip route"), "routes to other nodes' pods are not BIRD's to write"
-        until(lambda: sh("ip route show 203.0.113.0/24").count("nexthop via 192.0.2.25") == 2, "not both ways are used")
         for router in routers:
             route = next(each for each in engine.routes(router.address)[0] if each.network == cidr("203.0.113.0/24"))
             assert route.accepted

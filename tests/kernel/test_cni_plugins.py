@@ -80,7 +80,7 @@ def answers(address: str) -> bool:
     """A pod has nothing on this port, and says so. A socket chooses its source once, and the bridge's own IPv6 address
     is none to choose before nobody else is found to have it, which takes a second or two: so each try has its own.
     """
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as channel:
             channel.settimeout(0.3)

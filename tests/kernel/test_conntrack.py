@@ -109,7 +109,7 @@ def connected(family: int, protocol: Protocol, sport: int) -> Iterator[None]:
         if protocol != Protocol.UDP:
             server.listen()
         client.bind((OTHER[family], sport))
-        client.settimeout(5)
+        client.settimeout(30)
         client.connect((SERVER[family], 80))
         if protocol == Protocol.UDP:
             client.send(b"?")

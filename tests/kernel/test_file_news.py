@@ -55,6 +55,13 @@ def listen() -> Iterator[Callable[[Path, float], Listening]]:
         each.stop()
 
 
+def written(file: Path, text: str) -> None:
+    """At once: who looks while it is written finds it as it was."""
+    beside = file.with_suffix(".new")
+    beside.write_text(text)
+    beside.rename(file)
+
+
 def secret(directory: Path, version: int, text: str) -> None:
     """As kubelet's AtomicWriter: a directory for each version, a link to it that is renamed, and one for the file."""
     data = directory / f"..{version}"
@@ -79,7 +86,7 @@ def test_a_secret_that_is_replaced(tmp_path: Path, listen: Callable[[Path, float
 def test_a_file_that_is_written_goes_and_comes(tmp_path: Path, listen: Callable[[Path, float], Listening]) -> None:
     file = tmp_path / "passwords"
     news = listen(file, LONG)
-    file.write_text("first")
+    written(file, "first")
     assert news.next() == "first"
     with file.open("a") as open_file:
         open_file.write(", second")
@@ -97,5 +104,5 @@ def test_what_is_not_announced_is_found_in_time(tmp_path: Path, listen: Callable
     file.parent.mkdir()
     file.symlink_to(elsewhere)
     assert news.next() == "old"
-    elsewhere.write_text("new")
+    written(elsewhere, "new")
     assert news.next() == "new"

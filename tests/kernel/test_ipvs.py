@@ -164,7 +164,7 @@ class TestChange:
         with socket.create_server(("10.0.0.1", 8080)) as listener:
             plain = server("10.0.0.1:8080")
             settle(table, {WEB: plain})
-            with socket.create_connection(("10.96.0.1", 80), timeout=10) as client:
+            with socket.create_connection(("10.96.0.1", 80), timeout=30) as client:
                 accepted, _ = listener.accept()
                 with accepted:
                     for wanted in (
@@ -180,7 +180,7 @@ class TestChange:
                         counters = table.connections([WEB])[WEB]
                         assert [one.active for one in counters.values()] == [1]
             # The kernel sums these counters up every two seconds (net/netfilter/ipvs/ip_vs_est.c).
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (counted := table.statistics()[WEB]).connections < 1 and time.monotonic() < deadline:
                 select.select([], [], [], 0.1)
             assert counted.connections == 1 and counted.bytes_in > 0
@@ -389,14 +389,17 @@ def test_many_come_back_fast_after_they_were_deleted(table: VirtualServers, clea
     assert table.apply(Plan(add=wanted)) == {}
     first = time.monotonic() - began
     assert table.read().ours == wanted
-    if clear == "cleanup":
-        cleaner = VirtualServers(lambda: owned(wanted), lambda: ())
-        assert cleaner.apply(Plan(remove=cleaner.read().ours)) == {}
-        table = VirtualServers(lambda: (), lambda: ())
-    else:
-        sh(clear)
-    assert table.read().ours == {}
-    began = time.monotonic()
-    assert table.apply(Plan(add=wanted)) == {}
-    assert time.monotonic() - began < 6 * first + 0.5  # about as fast as the first time; in the order of `wanted` 4 s
-    assert table.read().ours == wanted
+    took: list[float] = []
+    while not took or took[-1] > 6 * first + 0.5:  # about as fast as the first time; in the order of `wanted` 4 s
+        assert len(took) < 3, took  # once may be the machine's fault
+        if clear == "cleanup":
+            cleaner = VirtualServers(lambda: owned(wanted), lambda: ())
+            assert cleaner.apply(Plan(remove=cleaner.read().ours)) == {}
+            table = VirtualServers(lambda: (), lambda: ())
+        else:
+            sh(clear)
+        assert table.read().ours == {}
+        began = time.monotonic()
+        assert table.apply(Plan(add=wanted)) == {}
+        took.append(time.monotonic() - began)
+        assert table.read().ours == wanted

@@ -102,7 +102,7 @@ def test_servers_and_where_a_client_is_kept(looking: Looking, servers: VirtualSe
     client = packed("127.0.0.1")
     assert looking.affinity(KEY, client) is None
     sh("""ip address add 10.96.0.10/32 dev lo; ip address add 10.244.1.9/32 dev lo
-          timeout 1 bash -c 'exec 3<>/dev/tcp/10.96.0.10/80' || true""")
+          timeout 10 bash -c 'exec 3<>/dev/tcp/10.96.0.10/80' || true""")
     source = sh("ipvsadm -Lnc | awk '$4 ~ /:0$/ {print $4}'").strip().removesuffix(":0")
     kept = looking.affinity(KEY, packed(source))
     assert kept is not None

@@ -15,7 +15,7 @@ from kuberouter_py.kernel.rule_news import RuleNews
 from tests.kernel.exam import sh
 
 HERE: list[Flavour] = ["legacy"] if nf_tables_lacks(4) else ["legacy", "nft"]
-WITHIN = 10.0
+WITHIN = 60.0
 
 pytestmark = pytest.mark.usefixtures("netns")
 
