@@ -4,7 +4,6 @@ has written, is started again when it dies, and ends with the process, as the co
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import time
@@ -17,16 +16,19 @@ from kuberouter_py.bgp.files import Files, read_text, remove
 from kuberouter_py.bgp.process import arguments, end, mark
 from kuberouter_py.bgp.watching import watch
 from kuberouter_py.ports import EdgeError
+from kuberouter_py.waker import Waker
 
 # Seconds from one start to the next, at least, when it dies: 1, 2, 4 … 32; one that ran for a minute begins anew.
 _LONGEST_REST: Final = 32.0
 _WELL: Final = 60.0
 
 
-class Child(Protocol):
-    """kernel/command.Child."""
-
+class Source(Protocol):
     def fileno(self) -> int: ...
+
+
+class Child(Source, Protocol):
+    """kernel/command.Child."""
 
     def kill(self) -> None: ...
 
@@ -40,12 +42,11 @@ class Keeping:
         self._files = files
         self._start = start
         self._say = say
-        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waker = Waker()
 
     def stop(self) -> None:
         """From any thread, or a signal handler."""
-        with contextlib.suppress(OSError):
-            os.write(self._wake, b"x")
+        self._waker.wake()
 
     def run(self) -> None:
         """Until stop(). Raises EdgeError where BIRD cannot be started at all, OSError where files cannot be watched."""
@@ -63,8 +64,7 @@ class Keeping:
                 if self._stopped(within=max(rest - ran, 0.0)):
                     return
         finally:
-            for descriptor in (watcher, self._waker, self._wake):
-                os.close(descriptor)
+            os.close(watcher)
 
     def _wait_for_configuration(self, watcher: int) -> bool:
         """False: stop() was called first."""
@@ -75,7 +75,7 @@ class Keeping:
             if not told:
                 self._say(f"waiting for the agent to write {self._files.configuration}")
                 told = True
-            if self._waker in _ready(None, self._waker, watcher):
+            if self._waker.fileno() in _ready(None, self._waker, watcher):
                 return False
             inotify.drain(watcher)
         return False
@@ -84,7 +84,7 @@ class Keeping:
         """Runs BIRD until it ends; whether that is what stop() wanted."""
         child = self._start(arguments(self._files, restarts_gracefully(read_text(self._files.configuration)), "-f"))
         mark(self._files)
-        if self._waker in _ready(None, self._waker, child.fileno()):
+        if self._waker.fileno() in _ready(None, self._waker, child):
             self._end(child)
             return True
         status = child.collect()
@@ -105,10 +105,10 @@ class Keeping:
         child.collect()
 
     def _stopped(self, within: float = 0.0) -> bool:
-        return self._waker in _ready(within, self._waker)
+        return self._waker.fileno() in _ready(within, self._waker)
 
 
-def _ready(timeout: float | None, *sources: int) -> set[int]:
+def _ready(timeout: float | None, *sources: int | Source) -> set[int]:
     poll = select.poll()
     for source in sources:
         poll.register(source, select.POLLIN)

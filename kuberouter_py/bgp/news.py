@@ -20,6 +20,7 @@ from kuberouter_py.bgp.tail import Tail
 from kuberouter_py.bgp.watching import watch
 from kuberouter_py.model.bgp import SessionNews
 from kuberouter_py.ports import EdgeError
+from kuberouter_py.waker import Waker
 
 # Seconds between two times that BIRD is said to have ended: one that dies at once shall not keep the node busy.
 REST: Final = 1.0
@@ -46,7 +47,7 @@ class News:
         self._control: Control | None = None
         self._rouse_at: list[float] = []
         self._watcher = -1
-        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waker = Waker()
 
     def open(self) -> None:
         """Raises OSError where changes of files are not announced."""
@@ -62,8 +63,7 @@ class News:
 
     def stop(self) -> None:
         """From any thread, or a signal handler: run() returns, also one that has not begun."""
-        with contextlib.suppress(OSError):  # it has returned already
-            os.write(self._wake, b"x")
+        self._waker.wake()
 
     def run(self) -> None:
         """Whatever a callback raises ends it."""
@@ -85,7 +85,7 @@ class News:
                 self._on_process(True)
             self._rouse()
             ready = self._wait(min([*self._rouse_at[:1], *([] if due is None else [due])], default=None))
-            if self._waker in ready:
+            if self._waker.fileno() in ready:
                 return
             if self._watcher in ready:
                 inotify.drain(self._watcher)
@@ -138,6 +138,5 @@ class News:
         if self._control:
             self._control.close()
         self._log.close()
-        for descriptor in (self._watcher, self._waker, self._wake):
-            if descriptor >= 0:
-                os.close(descriptor)
+        if self._watcher >= 0:
+            os.close(self._watcher)

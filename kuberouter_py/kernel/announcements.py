@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import select
 import socket
 import struct
@@ -18,6 +17,7 @@ from typing import ClassVar, Final
 
 from kuberouter_py.kernel import netlink
 from kuberouter_py.ports import Busy, EdgeError, Unavailable
+from kuberouter_py.waker import Waker
 
 # RTNLGRP_LINK, IPV4_IFADDR, IPV4_ROUTE, IPV4_RULE, IPV6_IFADDR, IPV6_ROUTE, IPV6_RULE: bits 1, 5, 7, 8, 9, 11 and 19,
 # counted from one (rtnetlink.h).
@@ -48,7 +48,7 @@ class Announcements(ABC):
         self._receive_queue = receive_queue
         self._socket: socket.socket | None = None
         self._outdated = False  # stock could not be taken when it should have been
-        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waker = Waker()
 
     @abstractmethod
     def _take_stock(self) -> None:
@@ -77,8 +77,7 @@ class Announcements(ABC):
 
     def stop(self) -> None:
         """From any thread, or a signal handler: run() returns, also one that has not begun."""
-        with contextlib.suppress(OSError):  # it has returned already
-            os.write(self._wake, b"x")
+        self._waker.wake()
 
     def run(self) -> None:
         """Raises EdgeError when the kernel cannot be asked; whatever on_news raises ends it too."""
@@ -93,7 +92,7 @@ class Announcements(ABC):
             while True:
                 timeout = max(0.0, due - time.monotonic()) * 1000 if pending else None
                 ready = dict(poll.poll(timeout))
-                if self._waker in ready:
+                if self._waker.fileno() in ready:
                     return
                 before = bool(pending)
                 if ready:
@@ -110,8 +109,6 @@ class Announcements(ABC):
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        os.close(self._waker)
-        os.close(self._wake)
 
     def _stocktaking(self) -> None:
         """On a node where links come and go all the time it may take several attempts: the next news bring the next."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from kuberouter_py import inotify
+from kuberouter_py.waker import Waker
 
 # Seconds: who writes a file in several steps has done so by then.
 GATHER: Final = 0.5
@@ -34,7 +35,7 @@ class FileNews:
         self._opened = False
         self._watcher: int | None = None
         self._seen = b""
-        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waker = Waker()
 
     def open(self) -> None:
         """What the file holds from now on is told by run(), if it is not what it holds now."""
@@ -45,8 +46,7 @@ class FileNews:
 
     def stop(self) -> None:
         """From any thread, or a signal handler: run() returns, also one that has not begun."""
-        with contextlib.suppress(OSError):  # it has returned already
-            os.write(self._wake, b"x")
+        self._waker.wake()
 
     def run(self) -> None:
         """Whatever on_news raises ends it."""
@@ -59,7 +59,7 @@ class FileNews:
                     if source is not None:
                         poll.register(source, select.POLLIN)
                 ready = {number for number, _ in poll.poll(max(0.0, due - time.monotonic()) * 1000)}
-                if self._waker in ready:
+                if self._waker.fileno() in ready:
                     return
                 if self._watcher is not None and inotify.drain(self._watcher):
                     due = min(due, time.monotonic() + GATHER)
@@ -67,9 +67,8 @@ class FileNews:
                     due = time.monotonic() + self._period
                     self._look()
         finally:
-            for descriptor in (self._watcher, self._waker, self._wake):
-                if descriptor is not None:
-                    os.close(descriptor)
+            if self._watcher is not None:
+                os.close(self._watcher)
 
     def _look(self) -> None:
         """A directory that was replaced is another one: it is watched anew."""

@@ -19,6 +19,7 @@ from typing import Final
 
 from kuberouter_py import inotify
 from kuberouter_py.kernel.own_writes import OWN_WRITES
+from kuberouter_py.waker import Waker
 
 LOCK_FILE: Final = Path("/run/xtables.lock")
 # Seconds. A program that sets something up runs iptables several times; and one that insists on being first itself, or
@@ -41,7 +42,7 @@ class RuleNews:
         self._opened = False
         self._lock_closed: int | None = None
         self._tables_changed: socket.socket | None = None
-        self._waker, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._waker = Waker()
 
     def open(self) -> None:
         """Begins to listen: what is written from now on is told by run()."""
@@ -58,8 +59,7 @@ class RuleNews:
 
     def stop(self) -> None:
         """From any thread, or a signal handler: run() returns, also one that has not begun."""
-        with contextlib.suppress(OSError):  # it has returned already
-            os.write(self._wake, b"x")
+        self._waker.wake()
 
     def run(self) -> None:
         """Whatever on_news raises ends it."""
@@ -77,7 +77,7 @@ class RuleNews:
                     due, last = None, now
                     self._on_news()
                 ready = {number for number, _ in poll.poll(None if due is None else (due - now) * 1000)}
-                if self._waker in ready:
+                if self._waker.fileno() in ready:
                     return
                 if self.heard():
                     found = when(time.monotonic(), last, REST_OF_OWN if OWN_WRITES.just_now() else REST)
@@ -103,8 +103,6 @@ class RuleNews:
             os.close(self._lock_closed)
         if self._tables_changed is not None:
             self._tables_changed.close()
-        os.close(self._waker)
-        os.close(self._wake)
 
 
 def when(now: float, last: float, rest: float = REST) -> float:
