@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.labkit import boot, controlplane, own_network, scenario, side_by_side, wires
 from tests.labkit.machine import PROGRAMS
-from tests.labkit.model import Scenario
+from tests.labkit.model import Manner, Scenario
 from tests.labkit.ports import LabError
 from tests.labkit.yaml12 import FormatError
 
@@ -33,7 +33,13 @@ def main(arguments: Sequence[str]) -> int:
             return execute(options.command[options.command[:1] == ["--"] :], options.timeout)
         if options.action == "check":
             return check(options.files, machine=options.json)
-        return play(options.files, machine=options.json, keep=options.keep, labs=options.labs, late=options.late)
+        return play(
+            options.files,
+            machine=options.json,
+            keep=options.keep,
+            labs=options.labs,
+            manner=Manner(options.late, options.patience),
+        )
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
         return LAB_FAILED
@@ -52,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--late", type=_seconds, default=0.0, metavar="SECONDS", help="half of the agents hear of a change so late"
     )
+    run.add_argument(
+        "--patience", type=_times, default=1.0, metavar="TIMES", help="multiplies every `within`, for a slow machine"
+    )
     execute = actions.add_parser("exec", help="run one command in the lab kernel: exec -- COMMAND...")
     execute.add_argument("--timeout", type=float, default=boot.Job.timeout, help="in seconds (default %(default)g)")
     execute.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -65,13 +74,21 @@ def _at_least_one(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
+    return _number(text, 0, 60, "seconds from 0 to 60")
+
+
+def _times(text: str) -> float:
+    return _number(text, 1, 100, "times from 1 to 100")
+
+
+def _number(text: str, least: float, most: float, what: str) -> float:
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 60:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 60")
-    return seconds
+        number = -1.0
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}")
+    return number
 
 
 def execute(command: Sequence[str], timeout: float) -> int:
@@ -94,7 +111,7 @@ def check(files: Sequence[Path], *, machine: bool) -> int:
     return HELD
 
 
-def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int, late: float) -> int:
+def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int, manner: Manner) -> int:
     """Reads every file before anything boots, then plays them all in one lab kernel, or in several at a time."""
     found, errors = read(files)
     if errors:
@@ -103,9 +120,11 @@ def play(files: Sequence[Path], *, machine: bool, keep: bool, labs: int, late: f
         print("lab: --keep wants a terminal, and standard input is none: going on without a shell", file=sys.stderr)
         keep = False
     if labs > 1 and len(found) > 1 and not keep:
-        results, broken = side_by_side.boot_and_play(files, labs, late, sys.stderr if machine else sys.stdout)
+        results, broken = side_by_side.boot_and_play(files, labs, manner, sys.stderr if machine else sys.stdout)
     else:
-        results, broken = boot_and_play([entry for entry, _ in found], [text for _, text in found], machine, keep, late)
+        results, broken = boot_and_play(
+            [entry for entry, _ in found], [text for _, text in found], machine, keep, manner
+        )
     return close(results, len(found), broken, machine=machine)
 
 
@@ -130,7 +149,7 @@ def read(files: Sequence[Path]) -> tuple[list[tuple[Scenario, str]], list[Format
 
 
 def boot_and_play(
-    found: Sequence[Scenario], texts: Sequence[str], machine: bool, keep: bool, late: float
+    found: Sequence[Scenario], texts: Sequence[str], machine: bool, keep: bool, manner: Manner
 ) -> tuple[list[dict[str, Any]], str]:
     """The results of the files that were played to an end, and why the rest was not."""
     own_network.enter()
@@ -144,7 +163,7 @@ def boot_and_play(
             "results": str(results),
             "json": machine,
             "keep": keep,
-            "late": late,
+            **manner._asdict(),
         }  # fmt: skip
         (workdir / "job.json").write_text(json.dumps(paper))
         env = {"PYTHONPATH": str(boot.REPOSITORY)}

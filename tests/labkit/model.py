@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,16 @@ class Scenario:
     agents: AgentSpec
     steps: tuple[Step, ...]
     programs: tuple[str, ...] = ()  # real ones beside the agent, on every machine's PATH
+
+
+class Manner(NamedTuple):
+    """How files are played. late: see late.py, seconds. patience: every `within` is so many times as long."""
+
+    late: float = 0.0
+    patience: float = 1.0
+
+    def flags(self) -> list[str]:
+        return [f"--{name}={value}" for name, value in self._asdict().items()]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,12 @@ Keep = Callable[[Play], None]
 
 
 def play_scenario(
-    scenario: Scenario, parts: Parts, report: Report, clock: Clock, keep: Keep | None = None
+    scenario: Scenario,
+    parts: Parts,
+    report: Report,
+    clock: Clock,
+    keep: Keep | None = None,
+    patience: float = 1.0,
 ) -> FileResult:
     """One file from its empty world to nothing left; every failure ends in the result, none in an exception."""
     began = clock.now()
@@ -41,7 +46,7 @@ def play_scenario(
         run.failed("world", "world", error)
         report.end(result, clock.now() - began)
         return result
-    play = Play(scenario, world, cluster, clock)
+    play = Play(scenario, world, cluster, clock, patience)
     try:
         _play(run, play)
         if keep is not None:
@@ -131,7 +136,7 @@ def main(arguments: list[str]) -> int:
 
     for entry in job["files"]:
         scenario = scenarios.parse(entry["text"], Path(entry["file"]))
-        play_scenario(scenario, parts, report, MonotonicClock(), shell if job["keep"] else None)
+        play_scenario(scenario, parts, report, MonotonicClock(), shell if job["keep"] else None, job["patience"])
         results = [result.as_json() for result in report.files]
         Path(job["results"]).write_text(json.dumps(results))
     traffic.end()

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tests.labkit.boot import REPOSITORY
+from tests.labkit.model import Manner
 
 Say = Callable[[str], None]
 
 
-def boot_and_play(files: Sequence[Path], labs: int, late: float, out: TextIO) -> tuple[list[dict[str, Any]], str]:
+def boot_and_play(files: Sequence[Path], labs: int, manner: Manner, out: TextIO) -> tuple[list[dict[str, Any]], str]:
     """The results of the files that were played to an end, in the order of `files`, and why the rest was not."""
     shares = [files[first::labs] for first in range(min(labs, len(files)))]
     say = partial(_say, threading.Lock(), out)
     with ThreadPoolExecutor(len(shares)) as threads:
-        ended = list(threads.map(partial(_play, say, late), shares, _cpus(len(shares))))
+        ended = list(threads.map(partial(_play, say, manner), shares, _cpus(len(shares))))
     order = {str(file): position for position, file in enumerate(files)}
     results = sorted((result for played, _ in ended for result in played), key=lambda result: order[result["file"]])
     return results, "; ".join(broken for _, broken in ended if broken)
@@ -40,9 +41,9 @@ def _cpus(number: int) -> list[str]:
     return [ours[index % len(ours)] for index in range(number)]
 
 
-def _play(say: Say, late: float, files: Sequence[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
+def _play(say: Say, manner: Manner, files: Sequence[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
     """One lab kernel's results, and what broke it ("" for nothing). It ends with the thread that waits for it here."""
-    command = [sys.executable, "-m", "tests.labkit", "run", "--json", f"--late={late}", *map(str, files)]
+    command = [sys.executable, "-m", "tests.labkit", "run", "--json", *manner.flags(), *map(str, files)]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "LAB_CPU": cpu}
     with tempfile.TemporaryFile("w+") as document:  # not a pipe: nobody reads it before the end
         with subprocess.Popen(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.labkit import __main__ as lab
 from tests.labkit import side_by_side
+from tests.labkit.model import Manner
 from tests.labkit.ports import LabError
 
 GOOD = "steps: [run: {at: node/n1, command: 'true'}]\n"
@@ -32,7 +33,7 @@ def no_boot(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     played: list[Any] = []
 
     def boot_and_play(
-        found: Any, texts: Any, machine: bool, keep: bool, late: float
+        found: Any, texts: Any, machine: bool, keep: bool, manner: Manner
     ) -> tuple[list[dict[str, Any]], str]:
         played.append((len(found), machine, keep))
         return [{"file": str(entry.file), "outcome": "passed"} for entry in found], ""
@@ -95,10 +96,10 @@ def test_several_kernels_play_a_share_each(
 ) -> None:
     shares: list[tuple[list[str], str]] = []
 
-    def play(say: side_by_side.Say, late: float, share: list[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
+    def play(say: side_by_side.Say, manner: Manner, share: list[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
         names = [str(file) for file in share]
         shares.append((names, cpu))
-        assert late == 2.0
+        assert manner == Manner(late=2.0, patience=3.0)
         return [{"file": name, "outcome": "passed"} for name in names], "" if len(share) > 1 else "the kernel fell over"
 
     monkeypatch.setattr(side_by_side, "_play", play)
@@ -106,7 +107,7 @@ def test_several_kernels_play_a_share_each(
     chosen = [str(Path(files["good"]).with_name(f"{number}.yaml")) for number in range(3)]
     for name in chosen:
         Path(name).write_text(GOOD)
-    assert lab.main(["run", "--json", "--labs", "2", "--late", "2", *chosen]) == 0
+    assert lab.main(["run", "--json", "--labs", "2", "--late", "2", "--patience", "3", *chosen]) == 0
     out, err = capsys.readouterr()
     assert [result["file"] for result in json.loads(out)["files"]] == chosen
     assert err == "lab: the kernel fell over\n"
@@ -126,6 +127,17 @@ def test_a_number_of_kernels_that_is_none(
     with pytest.raises(SystemExit):
         lab.main(["run", f"--labs={number}", files["good"]])
     assert f"{number!r} is no number of lab kernels" in capsys.readouterr().err
+
+
+def test_the_manner_goes_on_to_each_kernel() -> None:
+    assert Manner(2.5, 4.0).flags() == ["--late=2.5", "--patience=4.0"]
+
+
+@pytest.mark.parametrize("times", ["0", "0.5", "two", "", "101", "nan"])
+def test_a_patience_that_is_none(files: dict[str, str], times: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        lab.main(["run", f"--patience={times}", files["good"]])
+    assert f"{times!r} is no number of times from 1 to 100" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("seconds", ["-1", "two", "", "61", "nan"])
