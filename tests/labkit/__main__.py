@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.labkit import boot, controlplane, own_network, scenario, side_by_side, wires
 from tests.labkit.machine import PROGRAMS
-from tests.labkit.model import Manner, Scenario
+from tests.labkit.model import WITHIN, Manner, Scenario
 from tests.labkit.ports import LabError
 from tests.labkit.yaml12 import FormatError
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
             machine=options.json,
             keep=options.keep,
             labs=options.labs,
-            manner=Manner(options.late, options.patience),
+            manner=Manner(options.late, options.within),
         )
     except LabError as error:
         print(f"lab: {error}", file=sys.stderr)
@@ -59,7 +59,11 @@ def _parser() -> argparse.ArgumentParser:
         "--late", type=_seconds, default=0.0, metavar="SECONDS", help="half of the agents hear of a change so late"
     )
     run.add_argument(
-        "--patience", type=_times, default=1.0, metavar="TIMES", help="multiplies every `within`, for a slow machine"
+        "--within",
+        type=_seconds,
+        default=WITHIN,
+        metavar="SECONDS",
+        help="of steps that do not say (%(default)g)",
     )
     execute = actions.add_parser("exec", help="run one command in the lab kernel: exec -- COMMAND...")
     execute.add_argument("--timeout", type=float, default=boot.Job.timeout, help="in seconds (default %(default)g)")
@@ -74,21 +78,13 @@ def _at_least_one(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    return _number(text, 0, 60, "seconds from 0 to 60")
-
-
-def _times(text: str) -> float:
-    return _number(text, 1, 100, "times from 1 to 100")
-
-
-def _number(text: str, least: float, most: float, what: str) -> float:
     try:
-        number = float(text)
+        seconds = float(text)
     except ValueError:
-        number = -1.0
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of {what}")
-    return number
+        seconds = -1.0
+    if not 0 <= seconds <= 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 60")
+    return seconds
 
 
 def execute(command: Sequence[str], timeout: float) -> int:

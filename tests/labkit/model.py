@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+WITHIN = 5.0  # seconds
+
 
 @dataclass(frozen=True)
 class NodeSpec:
@@ -74,10 +76,10 @@ class Scenario:
 
 
 class Manner(NamedTuple):
-    """How files are played. late: see late.py, seconds. patience: every `within` is so many times as long."""
+    """How files are played. late: see late.py. within: of steps that do not say. Both in seconds."""
 
     late: float = 0.0
-    patience: float = 1.0
+    within: float = WITHIN
 
     def flags(self) -> list[str]:
         return [f"--{name}={value}" for name, value in self._asdict().items()]

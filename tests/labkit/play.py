@@ -42,7 +42,6 @@ class Play:
     world: World
     cluster: Cluster
     clock: Clock
-    patience: float = 1.0  # every `within` is so many times as long
     running: set[str] = field(default_factory=set)  # nodes whose agent ought to be alive
     foreign: list[tuple[str, str, str]] = field(default_factory=list)  # place, check, its output at first
     flags: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of agents that a step gave others
@@ -74,7 +73,7 @@ def until(
     while there is time. Nothing is waited for that a dead agent would have to do.
     """
     clock = play.clock
-    deadline = clock.now() + within * play.patience
+    deadline = clock.now() + within
     while True:
         began = clock.now()
         wrong = look()

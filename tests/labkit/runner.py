@@ -34,7 +34,6 @@ def play_scenario(
     report: Report,
     clock: Clock,
     keep: Keep | None = None,
-    patience: float = 1.0,
 ) -> FileResult:
     """One file from its empty world to nothing left; every failure ends in the result, none in an exception."""
     began = clock.now()
@@ -46,7 +45,7 @@ def play_scenario(
         run.failed("world", "world", error)
         report.end(result, clock.now() - began)
         return result
-    play = Play(scenario, world, cluster, clock, patience)
+    play = Play(scenario, world, cluster, clock)
     try:
         _play(run, play)
         if keep is not None:
@@ -135,8 +134,8 @@ def main(arguments: list[str]) -> int:
         return NamespaceWorld(scenario, traffic), made_late(cluster, job["late"], scenario.file)
 
     for entry in job["files"]:
-        scenario = scenarios.parse(entry["text"], Path(entry["file"]))
-        play_scenario(scenario, parts, report, MonotonicClock(), shell if job["keep"] else None, job["patience"])
+        scenario = scenarios.parse(entry["text"], Path(entry["file"]), job["within"])
+        play_scenario(scenario, parts, report, MonotonicClock(), shell if job["keep"] else None)
         results = [result.as_json() for result in report.files]
         Path(job["results"]).write_text(json.dumps(results))
     traffic.end()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from tests.labkit import fields, scenario_bgp
-from tests.labkit.model import AgentSpec, NodeSpec, OutsideSpec, Scenario, Step
+from tests.labkit.model import WITHIN, AgentSpec, NodeSpec, OutsideSpec, Scenario, Step
 from tests.labkit.scenario_steps import Context, read_step
 from tests.labkit.yaml12 import NULL, Field, FormatError, did_you_mean, documents
 
@@ -46,16 +46,17 @@ def load(file: Path) -> Scenario:
     return parse(read(file), file)
 
 
-def parse(text: str, file: Path) -> Scenario:
-    """The scenario of `text`; `file` is only its name."""
-    return _Reading(file).scenario(text)
+def parse(text: str, file: Path, within: float = WITHIN) -> Scenario:
+    """The scenario of `text`; `file` is only its name. within: seconds, of steps that do not say."""
+    return _Reading(file, within).scenario(text)
 
 
 class _Reading:
     """One file being read: the errors found so far, so that one mistake does not hide the next."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, within: float) -> None:
         self.file = file
+        self.within = within
         self.errors: list[FormatError] = []
 
     def scenario(self, text: str) -> Scenario:
@@ -69,7 +70,7 @@ class _Reading:
         agents = self._try(AgentSpec(), _agents, found.get("agents"), nodes)
         nothing_more: tuple[str, ...] = ()
         programs = self._try(nothing_more, _programs, found.get("programs"), agents)
-        context = Context(nodes=tuple(nodes), outside=tuple(outside), agents=agents)
+        context = Context(nodes=tuple(nodes), outside=tuple(outside), agents=agents, within=self.within)
         steps = []
         for field in found["steps"].items() if "steps" in found else []:
             step = self._try(None, _step, field, context)

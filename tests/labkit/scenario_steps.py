@@ -14,12 +14,11 @@ from urllib.parse import urlsplit
 
 from tests.labkit import documents as kubernetes
 from tests.labkit import fields, matrix
-from tests.labkit.model import AgentSpec, Step
+from tests.labkit.model import WITHIN, AgentSpec, Step
 from tests.labkit.yaml12 import Field, did_you_mean
 
 Args = dict[str, Any]
 
-WITHIN = 20.0  # an agent on a machine of CI may need several times what it needs elsewhere
 HOLD_FOR = 1.0
 STREAM_EVERY = 0.01
 STREAM_TIMEOUT = 1.0
@@ -40,6 +39,7 @@ class Context:
     held: set[str] = field(default_factory=set)
     streams: set[str] = field(default_factory=set)
     pods: set[str] = field(default_factory=set)
+    within: float = WITHIN
     workloads: bool = False  # something makes pods under names of its own
 
     @property
@@ -155,7 +155,7 @@ def _probe(value: Field, context: Context) -> Args:
         "count": _optional(found, "count", lambda f: f.integer(1, MAX_COUNT)),
         "sport": _optional(found, "sport", fields.port),
         "size": _optional(found, "size", lambda f: f.integer(*SIZES)),
-        "within": _optional(found, "within", fields.duration, WITHIN),
+        "within": _optional(found, "within", fields.duration, context.within),
         "for": _optional(found, "for", fields.duration),
         "status": _optional(found, "status", lambda f: f.integer(100, 599)),
         "contains": _optional(found, "contains", fields.texts, ()),
@@ -349,7 +349,7 @@ def _expect_status(value: Field, context: Context) -> Args:
     return {
         "node": context.agent_node(found["node"]),
         "controller": found["controller"].text("a controller's name"),
-        "within": _optional(found, "within", fields.duration, WITHIN),
+        "within": _optional(found, "within", fields.duration, context.within),
         "wanted": wanted,
     }
 
@@ -372,7 +372,7 @@ def _matrix(value: Field, context: Context) -> Args:
         "ports": ports,
         "via": _optional(to, "via", lambda f: f.choice("ip", "service"), "ip"),
         "family": 4 if "family" not in to else _family(to["family"]),
-        "within": _optional(found, "within", fields.duration, WITHIN),
+        "within": _optional(found, "within", fields.duration, context.within),
         "for": _optional(found, "for", fields.duration, HOLD_FOR),
         "expect": matrix.read(found["expect"], pods),
     }

@@ -90,7 +90,7 @@ def _run(play: Play, args: Args) -> str:
     said: list[str] = []
 
     def look() -> str | None:
-        status, output = execute(play, args["at"], args["command"], (args["within"] or RUN_TIMEOUT) * play.patience)
+        status, output = execute(play, args["at"], args["command"], args["within"] or RUN_TIMEOUT)
         said[:] = [first_line(output)]
         wrong = [f"lacks {text!r}" for text in args["contains"] if text not in output]
         wrong += [f"contains {text!r}" for text in args["lacks"] if text in output]

@@ -99,7 +99,7 @@ def test_several_kernels_play_a_share_each(
     def play(say: side_by_side.Say, manner: Manner, share: list[Path], cpu: str) -> tuple[list[dict[str, Any]], str]:
         names = [str(file) for file in share]
         shares.append((names, cpu))
-        assert manner == Manner(late=2.0, patience=3.0)
+        assert manner == Manner(late=2.0, within=20.0)
         return [{"file": name, "outcome": "passed"} for name in names], "" if len(share) > 1 else "the kernel fell over"
 
     monkeypatch.setattr(side_by_side, "_play", play)
@@ -107,7 +107,7 @@ def test_several_kernels_play_a_share_each(
     chosen = [str(Path(files["good"]).with_name(f"{number}.yaml")) for number in range(3)]
     for name in chosen:
         Path(name).write_text(GOOD)
-    assert lab.main(["run", "--json", "--labs", "2", "--late", "2", "--patience", "3", *chosen]) == 0
+    assert lab.main(["run", "--json", "--labs", "2", "--late", "2", "--within", "20", *chosen]) == 0
     out, err = capsys.readouterr()
     assert [result["file"] for result in json.loads(out)["files"]] == chosen
     assert err == "lab: the kernel fell over\n"
@@ -130,20 +130,14 @@ def test_a_number_of_kernels_that_is_none(
 
 
 def test_the_manner_goes_on_to_each_kernel() -> None:
-    assert Manner(2.5, 4.0).flags() == ["--late=2.5", "--patience=4.0"]
+    assert Manner(2.5, 4.0).flags() == ["--late=2.5", "--within=4.0"]
 
 
-@pytest.mark.parametrize("times", ["0", "0.5", "two", "", "101", "nan"])
-def test_a_patience_that_is_none(files: dict[str, str], times: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        lab.main(["run", f"--patience={times}", files["good"]])
-    assert f"{times!r} is no number of times from 1 to 100" in capsys.readouterr().err
-
-
+@pytest.mark.parametrize("flag", ["late", "within"])
 @pytest.mark.parametrize("seconds", ["-1", "two", "", "61", "nan"])
-def test_a_time_to_be_late_that_is_none(
-    files: dict[str, str], seconds: str, capsys: pytest.CaptureFixture[str]
+def test_a_time_that_is_none(
+    files: dict[str, str], flag: str, seconds: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
-        lab.main(["run", f"--late={seconds}", files["good"]])
+        lab.main(["run", f"--{flag}={seconds}", files["good"]])
     assert f"{seconds!r} is no number of seconds from 0 to 60" in capsys.readouterr().err

@@ -94,3 +94,9 @@ steps:
     first, second = parse(text, Path("f.yaml")).steps[0].args
     assert first["data"] == {"on": "off", "time": "12:30:00", "octal": "0777", "y": "y"}
     assert second["kind"] == "Namespace"
+
+
+def test_within_of_steps_that_do_not_say_may_be_given() -> None:
+    probe = "- probe: {from: node/n1, to: 'tcp://10.96.0.10:80'%s}\n"
+    text = f"steps:\n{probe % ''}{probe % ', within: 5s'}"
+    assert [step.args["within"] for step in parse(text, Path("f.yaml"), 20.0).steps] == [20.0, 5.0]

@@ -34,11 +34,10 @@ def a_world() -> FakeWorld:
     return FakeWorld(FakeClock())
 
 
-def perform(world: FakeWorld, *lines: str, cluster: FakeCluster | None = None, patience: float = 1.0) -> str:
+def perform(world: FakeWorld, *lines: str, cluster: FakeCluster | None = None) -> str:
     """Plays the steps; what the last one saw."""
     scenario = scenario_of(*lines)
     play = a_play(scenario, world, cluster)
-    play.patience = patience
     said = ""
     for step in scenario.steps:
         said = steps.perform(play, step)
@@ -65,13 +64,6 @@ def test_a_probe_gives_up_after_within() -> None:
     with pytest.raises(StepFailed, match="expected open; seen 1 × refused"):
         perform(world, PROBE % ", within: 2s")
     assert 2.0 <= world.clock.now() < 2.2
-
-
-def test_patience_makes_within_longer() -> None:
-    world = a_world()
-    world.answer = until_then(3.0, REFUSED, OPEN)
-    assert perform(world, PROBE % ", within: 2s", patience=2.0) == "open [web-1]"
-    assert 3.0 <= world.clock.now() < 3.2
 
 
 def test_a_probe_without_time_is_tried_once() -> None:
