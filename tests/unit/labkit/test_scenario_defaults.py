@@ -45,7 +45,7 @@ def test_probe() -> None:
     args = args_of("probe: {from: node/n1, to: 'tcp://10.96.0.10:80'}")
     assert args == {
         "from": "node/n1", "to": "tcp://10.96.0.10:80", "expect": "open", "backends": None, "distinct": None,
-        "source": None, "count": 1, "sport": None, "size": None, "within": 20.0, "for": 0.0, "status": None,
+        "source": None, "count": 1, "sport": None, "size": None, "within": 5.0, "for": 0.0, "status": None,
         "contains": (),
     }  # fmt: skip
     assert args_of("probe: {from: node/n1, to: 'tcp://10.96.0.10:80', expect: silent}")["for"] == 1.0
@@ -67,7 +67,7 @@ def test_the_other_kinds() -> None:
     assert args_of("api: {slow: 500ms}") == {"slow": 0.5}
     assert args_of('link: {node: n1, address: "+192.0.2.50"}') == {"node": "n1", "address": "+192.0.2.50"}
     assert args_of("expectStatus: {node: n1, controller: services, failures: 0}") == {
-        "node": "n1", "controller": "services", "within": 20.0, "wanted": {"failures": 0},
+        "node": "n1", "controller": "services", "within": 5.0, "wanted": {"failures": 0},
     }  # fmt: skip
 
 
