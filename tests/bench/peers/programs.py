@@ -81,7 +81,7 @@ def control_plane_directory() -> Path:
 
 
 PEERS: Final = (
-    Peer("ours", "ipvs", _ours, changes=100),
+    Peer("ours", "ipvs", _ours, changes=300),
     Peer("ipvs", "ipvs", _kube_proxy("ipvs")),
     Peer("kube-router", "ipvs", _kube_router, _no_kube_router),
     Peer("nftables", "nftables", _kube_proxy("nftables"), _no_nf_tables, period=30, native=True),
