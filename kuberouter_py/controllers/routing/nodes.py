@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kuberouter_py.controllers.addresses import addresses_of
 from kuberouter_py.controllers.claims import Item, Share, Unit
 from kuberouter_py.controllers.routing.subnets import link_toward
 from kuberouter_py.controllers.routing.view import View
@@ -49,7 +50,7 @@ def decide_node(view: View, node: Node) -> Decided:
     tunnelled: set[int] = set()
     for family in view.families:
         cidrs = [cidr for cidr in node.pod_cidrs if family_of(cidr.network) == family]
-        addresses = [each for each in (*node.internal_ips, *node.external_ips) if family_of(each) == family]
+        addresses = [each for each in addresses_of(node) if family_of(each) == family]
         if not cidrs and not addresses:
             continue
         if reason := _hindrance(view, family, addresses):
@@ -75,7 +76,7 @@ def members(view: View, node: Node) -> Iterator[Item]:
     for cidr in node.pod_cidrs:
         if (family := family_of(cidr.network)) in view.families:
             yield Item(MEMBERS, SetMember(routing_set(PODS, family), SetEntry(cidr.network, prefix=cidr.prefix)), None)
-    for address in dict.fromkeys((*node.internal_ips, *node.external_ips)):
+    for address in dict.fromkeys(addresses_of(node)):
         if (family := family_of(address)) in view.families:
             yield Item(MEMBERS, SetMember(routing_set(NODES, family), SetEntry(address)), None)
 

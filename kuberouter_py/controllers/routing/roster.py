@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from kuberouter_py.controllers.addresses import addresses_of
 from kuberouter_py.controllers.routing.annotations import NOTHING, OF_OTHERS, Said, hear, relevant
 from kuberouter_py.model.cluster import Node, ObjectKey
 
@@ -38,7 +39,7 @@ class Roster:
             self._heard.pop(name, None)
             return self._members.pop(name, None) is not None
         own = name == self._own
-        addresses = (*node.internal_ips, *node.external_ips)
+        addresses = addresses_of(node)
         heard = addresses, relevant(node.annotations, own)
         if self._heard.get(name) == heard:
             return False

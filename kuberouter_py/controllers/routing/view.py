@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kuberouter_py.config import Config
+from kuberouter_py.controllers.addresses import addresses_of
 from kuberouter_py.model.cluster import Cidr, Node
 from kuberouter_py.model.kernel import LinkState, family_of
 from kuberouter_py.model.names import POD_BRIDGE, VIP_LINK, is_tunnel, is_vip_link
@@ -52,12 +53,12 @@ class View:
 
 
 def node_view(config: Config, name: str, node: Node | None, links: Sequence[LinkState], before: View) -> View:
-    """A Node that loses an address for a moment (kubelet or the cloud provider restarts) keeps it as long as a link
-    has it.
+    """Of each family the first InternalIP, else the first ExternalIP, as kube-router has it. A Node that loses an
+    address for a moment (kubelet or the cloud provider restarts) keeps it as long as a link has it.
     """
     local = frozenset(address for link in links for address, _ in link.addresses)
     leading = tuple(link for link in links if leads_out(config, link))
-    said = node.internal_ips or node.external_ips if node else ()
+    said = addresses_of(node) if node else ()
     kept = [address for address in before.primary.values() if address in local]
     primary: dict[int, bytes] = {}
     for address in (*said, *kept):

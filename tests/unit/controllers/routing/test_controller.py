@@ -115,6 +115,19 @@ def test_both_families() -> None:
     assert agent.table("announced") == {cidr("10.244.1.0/24"): Announced.PODS, cidr("fd00:1::/64"): Announced.PODS}
 
 
+def test_of_each_family_an_internal_address_counts_or_else_an_external_one() -> None:
+    """A cloud whose nodes have IPv6 addresses that are public alone: ExternalIPs."""
+    own = node("192.168.0.1", pod_cidrs=("10.244.1.0/24", "fd00:1::/64"), external=("203.0.113.1", "2001:db8::1"))
+    near = other("n2", "192.168.0.2", "2001:db8::2", pods=("10.244.2.0/24", "fd00:2::/64"))
+    agent = FakeRouting(own, near, links=(LOOPBACK, DUAL, BRIDGE))
+    assert agent.start()
+    assert agent.table("pod routes") == {
+        main("10.244.2.0/24"): PodRoute("eth0", packed("192.168.0.2"), packed("192.168.0.1")),
+        main("fd00:2::/64"): PodRoute("eth0", packed("2001:db8::2"), packed("2001:db8::1")),
+    }
+    assert not agent.notes
+
+
 def test_a_node_that_goes_changes_its_address_or_its_networks_is_followed() -> None:
     agent = started(N1, NEAR, FAR)
     agent.hear(other("n2", "192.168.0.22", pods=("10.244.22.0/24",)))
