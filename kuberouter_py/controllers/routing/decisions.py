@@ -15,7 +15,7 @@ from kuberouter_py.controllers.reconcile import Dirty, Reconciler
 from kuberouter_py.controllers.routing.announcements import Announcements
 from kuberouter_py.controllers.routing.announcer import announcer
 from kuberouter_py.controllers.routing.cni import Completion, complete
-from kuberouter_py.controllers.routing.nodes import Decided, decide_node
+from kuberouter_py.controllers.routing.nodes import Decided, contested_notes, decide_node
 from kuberouter_py.controllers.routing.notes import Notes, undecided
 from kuberouter_py.controllers.routing.own import CNI, own_share
 from kuberouter_py.controllers.routing.roster import Roster
@@ -30,6 +30,7 @@ from kuberouter_py.ports import EdgeError, RoutingFacts, RoutingOfCluster
 
 CNI_NOT_COMPLETED = "CniNotCompleted"
 BGP, SPEAKER = "bgp", "speaker"  # a table, its one key, which is an owner too
+CONTESTED = "contested"  # whose notes say what one Node has in another's place
 
 
 class Decisions:
@@ -130,6 +131,7 @@ class Decisions:
             if decided.tunnelled:
                 self._tunnelled[key] = decided.tunnelled
         self._claim(shares, dirty)
+        self.notes.update({CONTESTED: contested_notes(self._reconciler.claims.contested())})
 
     def _here(self, dirty: Dirty) -> None:
         node = self._cluster.node(self._own.name)

@@ -8,14 +8,15 @@ nothing of, come to them by the tunnel (a routing table of its own, docs/kernel.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from typing import NamedTuple
 
 from kuberouter_py.controllers.addresses import addresses_of
 from kuberouter_py.controllers.claims import Item, Share, Unit
+from kuberouter_py.controllers.routing.rung import Rung
 from kuberouter_py.controllers.routing.subnets import link_toward
 from kuberouter_py.controllers.routing.view import View
-from kuberouter_py.model.cluster import Cidr, Node
+from kuberouter_py.model.cluster import Cidr, Node, ObjectKey
 from kuberouter_py.model.kernel import SetEntry, SetMember, address_text, family_of
 from kuberouter_py.model.names import MAIN_TABLE, OVERLAY_TABLE, routing_set, tunnel_name
 from kuberouter_py.model.podnet import PodRoute, RouteKey, Tunnel
@@ -54,7 +55,7 @@ def decide_node(view: View, node: Node) -> Decided:
         if not cidrs and not addresses:
             continue
         if reason := _hindrance(view, family, addresses):
-            notes += [_note(node, cidr, reason) for cidr in cidrs]
+            notes += [_note(node.key, cidr, reason) for cidr in cidrs]
             continue
         way = _way(view, family, addresses[0])
         if way.tunnel:
@@ -62,13 +63,24 @@ def decide_node(view: View, node: Node) -> Decided:
             rest += _tunnel(view, family, addresses, way.tunnel)
         for cidr in cidrs:
             if own := next((one for one in view.pod_cidrs if _overlap(one, cidr)), None):
-                notes.append(_note(node, cidr, f"it overlaps {cidr_text(own)} of this node"))
+                notes.append(_note(node.key, cidr, f"it overlaps {cidr_text(own)} of this node"))
             elif way.route:
                 key = RouteKey(MAIN_TABLE, cidr.network, cidr.prefix)
                 units[key] = (Item(ROUTES, key, way.route),)
     units["node"] = tuple(rest)
     named = {(node.key if claim == "node" else claim): unit for claim, unit in units.items() if unit}
     return Decided(Share((node.key.name,), named), tuple(notes), frozenset(tunnelled))
+
+
+def contested_notes(contested: Mapping[Hashable, tuple[Hashable, ...]]) -> tuple[Note, ...]:
+    """Why Nodes have no route whose pod CIDR another Node has. contested: as Claims.contested() has it."""
+    notes: list[Note] = []
+    for claim, (winner, *losers) in contested.items():
+        if isinstance(claim, RouteKey) and isinstance(winner, Rung):
+            reason = f"it is that of Node {winner.key.name}, too, whose name comes first"
+            cidr = Cidr(claim.network, claim.prefix)
+            notes += [_note(loser.key, cidr, reason) for loser in losers if isinstance(loser, Rung)]
+    return tuple(notes)
 
 
 def members(view: View, node: Node) -> Iterator[Item]:
@@ -114,5 +126,5 @@ def _overlap(one: Cidr, other: Cidr) -> bool:
     return one.network in other or other.network in one
 
 
-def _note(node: Node, cidr: Cidr, reason: str) -> Note:
-    return Note("Node", node.key, NOT_ROUTED, f"no route to its pods in {cidr_text(cidr)}: {reason}")
+def _note(node: ObjectKey, cidr: Cidr, reason: str) -> Note:
+    return Note("Node", node, NOT_ROUTED, f"no route to its pods in {cidr_text(cidr)}: {reason}")

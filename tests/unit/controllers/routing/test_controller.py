@@ -172,12 +172,35 @@ def test_forwarding_is_accepted_behind_everybody_elses_rules() -> None:
     assert agent.table("iptables")[Chain(4, "filter", "FORWARD")].first is False
 
 
+def not_routed(agent: FakeRouting) -> list[tuple[str, str]]:
+    """What `status` shows of it now."""
+    notes = [note for note in agent.controller.notes() if note.reason == NOT_ROUTED]
+    return [(str(note.owner), note.message.partition(": ")[2]) for note in notes]
+
+
 def test_of_two_nodes_with_one_network_one_has_it_and_the_other_follows() -> None:
     agent = started(N1, NEAR, other("n4", "192.168.0.4", pods=("10.244.2.0/24",)))
     assert agent.table("pod routes")[main("10.244.2.0/24")].gateway == packed("192.168.0.2")
+    assert not_routed(agent) == [("n4", "it is that of Node n2, too, whose name comes first")]
     agent.lose(NEAR)
     agent.sync()
     assert agent.table("pod routes")[main("10.244.2.0/24")].gateway == packed("192.168.0.4")
+    assert not not_routed(agent)
+
+
+def test_a_node_that_takes_anothers_network_is_told_of_once_until_it_has_one_of_its_own() -> None:
+    agent = started(N1, NEAR, FAR)
+    agent.hear(other("n3", "192.168.9.3", pods=("10.244.2.0/24", "10.244.3.0/24")))
+    agent.sync()
+    agent.hear(other("n4", "192.168.0.4", pods=("10.244.4.0/24",)))
+    agent.sync()
+    assert agent.table("pod routes")[main("10.244.2.0/24")].gateway == packed("192.168.0.2")
+    assert [(str(note.owner), note.message) for note in agent.notes if note.reason == NOT_ROUTED] == [
+        ("n3", "no route to its pods in 10.244.2.0/24: it is that of Node n2, too, whose name comes first")
+    ]
+    agent.hear(FAR)
+    agent.sync()
+    assert not not_routed(agent)
 
 
 @pytest.mark.parametrize(
