@@ -11,6 +11,7 @@ decisions.py      what the stages claim
 explain/          what becomes of a connection, and why; its own map stands there
 judge.py          whether an attempt is allowed, by the rules of NetworkPolicy; compiled from nothing, to compare with
 cutting.py        flows that were allowed once and are not any more; judge.py says which
+flows.py          looks at the flows after a change, cuts them, lets go of what is over
 notes.py          what is not as its owner asked; status.py what there is to report
 rung.py           the keys
 """

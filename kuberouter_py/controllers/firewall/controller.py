@@ -6,16 +6,16 @@ otherwise come from the runner's thread.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.course import THE_NODE, Course, OnReport
 from kuberouter_py.controllers.firewall import chains as fixed
-from kuberouter_py.controllers.firewall.cutting import CUT_SETS, Cuts, cluster_of, concern, cut_member, forbidden
 from kuberouter_py.controllers.firewall.decisions import Decisions, Dirty
 from kuberouter_py.controllers.firewall.explain.known import KnownPolicies
+from kuberouter_py.controllers.firewall.flows import CutFlows
 from kuberouter_py.controllers.firewall.rung import NODE, Rung
 from kuberouter_py.controllers.firewall.sets import holds_peers
 from kuberouter_py.controllers.firewall.standing import CHAINS, MEMBERS, SETS, SYSCTLS
@@ -23,7 +23,6 @@ from kuberouter_py.controllers.firewall.status import status_of
 from kuberouter_py.controllers.firewall.view import View, node_view
 from kuberouter_py.controllers.history import Clocks, busy_status
 from kuberouter_py.controllers.outcome import Outcome, merged
-from kuberouter_py.model.kernel import Flow, SetMember
 from kuberouter_py.model.names import firewall_set
 from kuberouter_py.model.report import ControllerStatus, Note
 from kuberouter_py.ports import (
@@ -39,7 +38,6 @@ from kuberouter_py.ports import (
 
 T = TypeVar("T")
 
-FLOWS = "flows"
 ISOLATION = {firewall_set(role, family) for role in (*fixed.ISOLATED, *fixed.CLOSED) for family in (4, 6)}
 
 
@@ -64,12 +62,10 @@ class FirewallController:
         self._node_name = node_name
         self._cluster = cluster
         self._node_facts = node_facts
-        self._flows = flows
         self._course = Course(self.name, tables, clocks, on_report, messages, self._judge)
         self._reconciler = self._course.reconciler
         self._decisions = Decisions(config, node_name, cluster, self._reconciler)
-        self._cuts = Cuts()
-        self._unlooked: set[bytes] = set()  # whose flows are still to be looked at, after a failure
+        self._cut_flows = CutFlows(config, self._decisions, flows, self._write, self._course.unread)
         self._begun = False
 
     # -- called by the runner --------------------------------------------------------------------------------------
@@ -84,7 +80,7 @@ class FirewallController:
             decisions = self._decisions
             decisions.membership.found(self._reconciler.held(MEMBERS))
             decisions.take_all()
-            self._cut(found[MEMBERS], found)  # what an earlier process cut stays so
+            self._cut_flows.stay_cut(found[MEMBERS], self._course.now(), found)  # what an earlier process cut stays so
             outcome = self._stages(found)
             decisions.membership.forget_found()
             outcome = merged(outcome, self._remove_left_over(found))
@@ -112,15 +108,12 @@ class FirewallController:
             return None
         if self._decisions.has_to_tidy():
             return self._tidy()
-        now = self._course.now()
-        if self._config.netpol_cut_established and self._decisions.has_suspects():
-            return self._look_at_flows(now)
-        if (due := self._cuts.due()) is not None and due <= now:
-            return self._end_cuts(now)
+        if (went_well := self._look_at_flows()) is not None:
+            return went_well
         return self._course.compare_part(self._put_right)
 
     def due(self) -> float | None:
-        return self._cuts.due()
+        return self._cut_flows.due()
 
     def retry(self) -> bool:
         """What was refused, and then whoever waits for it."""
@@ -134,7 +127,7 @@ class FirewallController:
             self._decisions.hold_back(dirty)
             outcome = self._reconciler.write(dirty)
             outcome = merged(outcome, self._stages())
-            self._decisions.suspect(self._unlooked)
+            self._cut_flows.look_again()
             self._decisions.tidy_again()
             outcome.unread.update(self._unseen())
         return self._course.report(started, 0, outcome, full=False)
@@ -181,7 +174,7 @@ class FirewallController:
         found = self._reconciler.read()
         self._decisions.look(self._seen())
         self._decisions.take_all()
-        self._cut(found[MEMBERS], found)
+        self._cut_flows.stay_cut(found[MEMBERS], self._course.now(), found)
         self._decisions.grow(found)
         self._decisions.as_if_written(found)
         return self._reconciler.plans(found)
@@ -253,45 +246,15 @@ class FirewallController:
             outcome = merged(outcome, self._remove_left_behind())
         return self._course.report(started, 0, outcome, full=False) if outcome.tables or outcome.failures else True
 
-    # -- flows that were allowed once ------------------------------------------------------------------------------
-
-    def _look_at_flows(self, started: float) -> bool:
-        """Forget those that are forbidden now, when none of their packets can bring them back."""
-        outcome = Outcome()
+    def _look_at_flows(self) -> bool | None:
+        """None: none had to be looked at."""
+        started = self._course.now()
         with self._course.lock:
-            suspects = self._decisions.suspects() | self._unlooked
-            self._unlooked = set()
-            self._course.unread.pop(FLOWS, None)
-            try:
-                for family in self._decisions.view.families:
-                    dirty = self._course.nothing_dirty()
-                    forbidden = self._forbidden(concern(self._flows.flows(family), suspects))
-                    self._cut(map(cut_member, forbidden), dirty)
-                    outcome = merged(outcome, self._write(dirty))
-                    self._flows.forget(forbidden)
-            except EdgeError as error:
-                self._course.unread[FLOWS] = outcome.unread[FLOWS] = str(error)
-                self._unlooked |= suspects
+            outcome = self._cut_flows.step(started, self._course.nothing_dirty)
+        if outcome is None:
+            return None
         news = outcome.tables or outcome.failures
         return self._course.report(started, 0, outcome, full=False) if news else True
-
-    def _forbidden(self, flows: Iterable[Flow]) -> list[Flow]:
-        concerned = [*flows]
-        world, own = self._decisions.world, self._decisions.view.own
-        cluster = cluster_of(concerned, world)
-        return [flow for flow in concerned if forbidden(flow, cluster, world, own)]
-
-    def _cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
-        cut = [member for member in members if member.set in CUT_SETS]
-        self._cuts.add(cut, self._course.now())
-        self._decisions.cut(cut, dirty)
-
-    def _end_cuts(self, now: float) -> bool:
-        with self._course.lock:
-            dirty = self._course.nothing_dirty()
-            self._decisions.end_cut(self._cuts.over(now), dirty)
-            outcome = self._write(dirty)
-        return self._course.report(now, 0, outcome, full=False)
 
     def _but_left_behind(self, dirty: Mapping[str, Collection[Any]]) -> Dirty:
         """Unwanted chains and sets go when nothing speaks of them, see above."""

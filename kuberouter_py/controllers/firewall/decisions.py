@@ -62,6 +62,7 @@ class Decisions:
         self._recompile: set[Guard] = set()
         self._written_for: dict[Guard, frozenset[Need]] = {}  # what a guard's rules speak of, as decided last
         self._suspects: set[bytes] = set()  # addresses of pods whose flows may be forbidden since
+        self._eased: set[bytes] = set()  # addresses that are others' since, or of pods that may be allowed more
         self._lead_anew = True
         self._led: set[str] = set()  # names of the guards that ways lead to, as claimed last
         self._led_as_of: tuple[int, ...] = ()
@@ -117,6 +118,7 @@ class Decisions:
     def _take_pod(self, key: ObjectKey) -> None:
         before = self.world.pods.get(key)
         for touched in self.world.take_pod(key, self._cluster.pod(key)):
+            self._eased.update(*(pod.ips for pod in (before, self.world.pods.get(touched)) if pod is not None))
             self._population.look_at((touched,))
             if any(pod is not None and self.world.is_local(pod) for pod in (self.world.pods.get(touched), before)):
                 self._targets.add(touched)
@@ -137,7 +139,7 @@ class Decisions:
     def grow(self, dirty: Dirty) -> None:
         for key in self._targets:
             pod = self.world.pods.get(key)
-            self._suspects.update(self.world.addresses(key))
+            self.suspect(self.world.addresses(key))
             wanted = guards_of(self.world, pod) if pod is not None and self.world.is_local(pod) else {}
             new = self.guards.want(key, wanted)
             self._recompile |= new
@@ -213,6 +215,7 @@ class Decisions:
     def move(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
         come, gone = self._population.settle(self.view.families, self._waiting(pods))
         self._suspects.update(member.entry.address for member in gone)
+        self._eased.update(member.entry.address for member in come)
         self._want(come, gone, dirty)
         dirty[MEMBERS] |= self._late
         self._late = set()
@@ -276,11 +279,17 @@ class Decisions:
         suspects, self._suspects = self._suspects, set()
         return suspects
 
-    def suspect(self, addresses: Iterable[bytes]) -> None:
+    def suspect(self, addresses: Collection[bytes]) -> None:
         self._suspects.update(addresses)
+        self._eased.update(addresses)
 
     def has_suspects(self) -> bool:
         return bool(self._suspects)
+
+    def eased(self) -> set[bytes]:
+        """Addresses that are other pods' or nobody's since this was asked last, or of pods that may be allowed more."""
+        eased, self._eased = self._eased, set()
+        return eased
 
     def cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
         """None of these flows is to be picked up again."""
@@ -318,7 +327,7 @@ class Decisions:
         policies = policies_of(self.world, guard)
         if policies is None:
             return
-        self._suspects.update(address for pod in self.guards.pods(guard) for address in self.world.addresses(pod))
+        self.suspect([address for pod in self.guards.pods(guard) for address in self.world.addresses(pod)])
         items: list[Item] = []
         needs: set[Need] = set()
         last = f"{guard.words()} -g {fixed.REFUSE_FROM if guard.direction == EGRESS else fixed.REFUSE_TO}"
