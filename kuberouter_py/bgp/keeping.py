@@ -14,7 +14,7 @@ from kuberouter_py import inotify
 from kuberouter_py.bgp.configuration import restarts_gracefully
 from kuberouter_py.bgp.files import Files, read_text, remove
 from kuberouter_py.bgp.process import arguments, end, mark
-from kuberouter_py.bgp.watching import watch
+from kuberouter_py.bgp.watching import LOOK, watch
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.waker import Waker
 
@@ -49,10 +49,8 @@ class Keeping:
         self._waker.wake()
 
     def run(self) -> None:
-        """Until stop(). Raises EdgeError where BIRD cannot be started at all, OSError where files cannot be watched."""
-        directory = self._files.socket.parent
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        watcher = watch(directory)
+        """Until stop(). Raises EdgeError where BIRD cannot be started at all, or has no directory for its files."""
+        watcher = watch(self._files.socket.parent)
         rest = 0.5
         try:
             while self._wait_for_configuration(watcher):
@@ -64,9 +62,10 @@ class Keeping:
                 if self._stopped(within=max(rest - ran, 0.0)):
                     return
         finally:
-            os.close(watcher)
+            if watcher is not None:
+                os.close(watcher)
 
-    def _wait_for_configuration(self, watcher: int) -> bool:
+    def _wait_for_configuration(self, watcher: int | None) -> bool:
         """False: stop() was called first."""
         told = False
         while not self._stopped():
@@ -75,6 +74,9 @@ class Keeping:
             if not told:
                 self._say(f"waiting for the agent to write {self._files.configuration}")
                 told = True
+            if watcher is None:
+                self._stopped(within=LOOK)
+                continue
             if self._waker.fileno() in _ready(None, self._waker, watcher):
                 return False
             inotify.drain(watcher)

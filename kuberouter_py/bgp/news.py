@@ -1,6 +1,6 @@
 """Owns the news of BIRD: it listens to BIRD's log for sessions that come and go, and to BIRD's control socket for BIRD
 itself. Nothing is asked again and again to hear of them: they announce themselves (inotify(7), and the end of a
-connection).
+connection). Only where a node has no inotify instance left the log is looked at now and then.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kuberouter_py.bgp.control import Control
 from kuberouter_py.bgp.files import Files
 from kuberouter_py.bgp.states import SessionStates
 from kuberouter_py.bgp.tail import Tail
-from kuberouter_py.bgp.watching import watch
+from kuberouter_py.bgp.watching import LOOK, watch
 from kuberouter_py.model.bgp import SessionNews
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.waker import Waker
@@ -46,16 +46,16 @@ class News:
         self._log = Tail(files.log)
         self._control: Control | None = None
         self._rouse_at: list[float] = []
-        self._watcher = -1
+        self._watcher: int | None = None
+        self._opened = False
         self._waker = Waker()
 
     def open(self) -> None:
-        """Raises OSError where changes of files are not announced."""
-        if self._watcher >= 0:
+        """Raises EdgeError where there can be no directory for the files."""
+        if self._opened:
             return
-        directory = self._files.socket.parent
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        self._watcher = watch(directory)
+        self._opened = True
+        self._watcher = watch(self._files.socket.parent)
         self._log.to_the_end()
         if self._connect() and self._control:
             with contextlib.suppress(EdgeError):  # it ends in this moment: run() hears of it
@@ -84,10 +84,10 @@ class News:
             if due is None and not self._control and self._connect():
                 self._on_process(True)
             self._rouse()
-            ready = self._wait(min([*self._rouse_at[:1], *([] if due is None else [due])], default=None))
+            ready = self._wait(due)
             if self._waker.fileno() in ready:
                 return
-            if self._watcher in ready:
+            if self._watcher is not None and self._watcher in ready:
                 inotify.drain(self._watcher)
             self._tell()
             if self._control and self._control.fileno() in ready and self._has_ended():
@@ -101,13 +101,18 @@ class News:
                 self._control.ask("show status")
         self._rouse_at = left
 
-    def _wait(self, until: float | None) -> set[int]:
+    def _wait(self, due: float | None) -> set[int]:
+        until = min([*self._rouse_at[:1], *([] if due is None else [due]), *self._next_look()], default=None)
         poll = select.poll()
         for source in (self._waker, self._watcher, self._control):
             if source is not None:
                 poll.register(source, select.POLLIN)
         left = None if until is None else max(until - time.monotonic(), 0) * 1000
         return {number for number, _ in poll.poll(left)}
+
+    def _next_look(self) -> list[float]:
+        """For what nobody announces."""
+        return [] if self._watcher is not None else [time.monotonic() + LOOK]
 
     def _tell(self) -> None:
         for line in self._log.lines():
@@ -138,5 +143,5 @@ class News:
         if self._control:
             self._control.close()
         self._log.close()
-        if self._watcher >= 0:
+        if self._watcher is not None:
             os.close(self._watcher)
