@@ -105,7 +105,7 @@ def service(key: ObjectKey, json: ServiceJson, unusable: list[str]) -> Service:
         affinity_timeout=_affinity_timeout(spec, unusable),
         internal_local=_local("internalTrafficPolicy", spec.internalTrafficPolicy),
         external_local=_local("externalTrafficPolicy", spec.externalTrafficPolicy),
-        health_check_node_port=spec.healthCheckNodePort or 0,
+        health_check_node_port=_health_check_node_port(spec.healthCheckNodePort, unusable),
         source_ranges=tuple(text or "" for text in spec.loadBalancerSourceRanges or ()),
         annotations=our_annotations(json.metadata.annotations),
         unusable=tuple(unusable),
@@ -171,6 +171,15 @@ def _affinity_timeout(spec: ServiceSpecJson, unusable: list[str]) -> int:
         unusable.append(f"spec.sessionAffinityConfig: {seconds} seconds is not within 1..{AFFINITY_TIMEOUT_MAX}")
         return AFFINITY_TIMEOUT
     return seconds
+
+
+def _health_check_node_port(number: int | None, unusable: list[str]) -> int:
+    """0 for none, and for one that does not exist."""
+    try:
+        return port_number(number) if number else 0
+    except ValueError as error:
+        unusable.append(f"spec.healthCheckNodePort: {error}")
+        return 0
 
 
 def _local(field: str, policy: str | None) -> bool:

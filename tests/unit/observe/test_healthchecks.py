@@ -123,6 +123,15 @@ def test_a_taken_port_harms_no_other(checks: HealthChecks, key: HealthCheckPort)
     assert ask(other)[0] == 200
 
 
+def test_a_number_that_is_no_port_harms_no_other(checks: HealthChecks, key: HealthCheckPort) -> None:
+    none = HealthCheckPort(LOOPBACK, 70000)
+    refused = checks.apply(Plan(add={none: HealthCheck(WEB, 1), key: HealthCheck(WEB, 1)}))
+    assert [*refused] == [none]
+    assert refused[none].reason.startswith("cannot listen: ")
+    assert checks.read().ours == {key: HealthCheck(WEB, 1)}
+    assert ask(key)[0] == 200
+
+
 def test_many_ports_are_one_thread(checks: HealthChecks) -> None:
     before = {*threading.enumerate()}
     wanted = {HealthCheckPort(LOOPBACK, port): HealthCheck(WEB, 1) for port in free_ports(200)}

@@ -164,6 +164,13 @@ def test_service_without_ports() -> None:
     assert service(ports=[]).unusable == ()
 
 
+@pytest.mark.parametrize("number", [65536, 70000, -1])
+def test_a_health_check_port_that_does_not_exist_is_none(number: int) -> None:
+    got = service(ports=[{"port": 80}], type="LoadBalancer", healthCheckNodePort=number)
+    assert (got.health_check_node_port, len(got.ports)) == (0, 1)
+    assert got.unusable == (f"spec.healthCheckNodePort: {number} is not a port",)
+
+
 def test_ingress_by_ip_mode() -> None:
     """S2.04: Proxy and hostnames are none of ours; an address that does not parse is a reason."""
     entries = [
