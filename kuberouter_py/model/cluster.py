@@ -111,6 +111,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     deleting: bool = False
     kubelet_version: str = ""  # "v1.27.3"
     unusable: tuple[str, ...] = ()
+    annotated: bool = False  # whether pod_cidrs are the annotation's
+    refused: tuple[str, ...] = ()  # what of that annotation makes no sense, each with its reason
 
 
 class ServiceCidr(msgspec.Struct, frozen=True, gc=False):

@@ -25,6 +25,7 @@ from kuberouter_py.model.cluster import (
 )
 from kuberouter_py.model.policies import NetworkPolicy
 from kuberouter_py.watchers.decode import ClusterObject
+from kuberouter_py.watchers.decode_workloads import as_said_before
 
 T = TypeVar("T")
 _NAMES: Mapping[type, str] = {ServiceCidr: "ServiceCIDR"}  # every other class has its kind's name
@@ -39,7 +40,8 @@ class Cache:
     """Writers (one watcher a kind) use put, delete, replace, undecodable and mark_synced; each of the first three
     returns the keys to ring: for an EndpointSlice the Services that its old and its new label name, for a Pod whose
     weight changed those whose slices name it (for its grace period none: who needs that asks in time), otherwise the
-    object's own. An object equal to the one before rings nothing.
+    object's own. An object equal to the one before rings nothing. Of a Node whose annotation for pod
+    CIDRs makes no sense, those that it said before stay.
     """
 
     def __init__(self) -> None:
@@ -180,6 +182,8 @@ class Cache:
     def _put(self, kind: str, key: ObjectKey, new: ClusterObject | None) -> set[ObjectKey]:
         held = self._objects.setdefault(kind, {})
         old = held.get(key)
+        if isinstance(new, Node):
+            new = as_said_before(new, cast("Node | None", old))
         if old == new:
             return set()
         if new is None:

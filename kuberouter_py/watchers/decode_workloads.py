@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sys import intern
+from typing import NamedTuple
 
 import msgspec
 
@@ -68,29 +69,51 @@ def node(key: ObjectKey, json: NodeJson, unusable: list[str]) -> Node:
         addresses([entry.address for entry in listed if entry and entry.type == kind], "status.addresses", unusable)
         for kind in ("InternalIP", "ExternalIP")
     )
+    pods = _pod_cidrs(json.metadata, spec, unusable)
     return Node(
         key=key,
         uid=json.metadata.uid or "",
         internal_ips=internal,
         external_ips=external,
-        pod_cidrs=_pod_cidrs(json.metadata, spec, unusable),
+        pod_cidrs=pods.cidrs,
         labels=our_labels(json.metadata.labels),
         annotations=our_annotations(json.metadata.annotations),
         taints=tuple(intern(taint.key) for taint in spec.taints or () if taint and taint.key),
         deleting=json.metadata.deletionTimestamp is not None,
         kubelet_version=(status.nodeInfo and status.nodeInfo.kubeletVersion) or "",
         unusable=tuple(unusable),
+        annotated=pods.annotated,
+        refused=pods.refused,
     )
 
 
-def _pod_cidrs(metadata: Metadata, spec: NodeSpecJson, unusable: list[str]) -> tuple[Cidr, ...]:
+class _PodCidrs(NamedTuple):
+    cidrs: tuple[Cidr, ...]
+    annotated: bool
+    refused: tuple[str, ...]
+
+
+def _pod_cidrs(metadata: Metadata, spec: NodeSpecJson, unusable: list[str]) -> _PodCidrs:
     """The annotation, where one is set, replaces spec.podCIDRs; one without any usable network does not."""
     annotations = metadata.annotations or {}
+    refused: list[str] = []
     for name in (POD_CIDRS_ANNOTATION, POD_CIDR_ANNOTATION):
         texts = [part for part in (annotations.get(name) or "").split(",") if part.strip()]
-        if texts and (found := cidrs(texts, name, unusable)):
-            return found
-    return cidrs(spec.podCIDRs or ([spec.podCIDR] if spec.podCIDR else []), "spec.podCIDRs", unusable)
+        if texts and (found := cidrs(texts, name, refused)):
+            return _PodCidrs(found, True, tuple(refused))
+    found = cidrs(spec.podCIDRs or ([spec.podCIDR] if spec.podCIDR else []), "spec.podCIDRs", unusable)
+    return _PodCidrs(found, False, tuple(refused))
+
+
+def as_said_before(new: Node, before: Node | None) -> Node:
+    """An annotation for pod CIDRs that makes no sense leaves in force what the Node's annotation said before; where it
+    has said nothing yet, what decode made of it. before: the same Node until now, as this has returned it.
+    """
+    if not new.refused or before is None or before.uid != new.uid or not before.annotated:
+        return new
+    ending = "; what it said before stays in force" if before.pod_cidrs != new.pod_cidrs else ""
+    reasons = tuple(f"{reason}{ending}" for reason in new.refused)
+    return msgspec.structs.replace(new, pod_cidrs=before.pod_cidrs, annotated=True, refused=reasons)
 
 
 class ContainerPortJson(msgspec.Struct, gc=False):

@@ -2,7 +2,8 @@
 
 Each part stands for itself: one that makes no sense names itself and leaves what was said before in force. Where
 nothing good was said before, the good items of a list count; of communities they do anyway. What is made of the parts
-is decided in speaker.py; annotations for pod CIDRs are the decoder's (model/cluster.Node.pod_cidrs).
+is decided in speaker.py. Pod CIDRs, which every controller goes by, are kept in the same way where all get them from
+(watchers/decode_workloads.as_said_before).
 """
 
 from __future__ import annotations

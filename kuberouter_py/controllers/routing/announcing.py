@@ -19,6 +19,7 @@ from kuberouter_py.controllers.addresses import holder
 from kuberouter_py.controllers.admission import Admission, inside
 from kuberouter_py.controllers.endpoints import candidates, in_use, is_draining
 from kuberouter_py.controllers.routing.announcer import Announcer
+from kuberouter_py.controllers.routing.notes import ANNOTATION_REFUSED
 from kuberouter_py.controllers.routing.wishes import (
     CLUSTER,
     EXTERNAL,
@@ -39,7 +40,7 @@ from kuberouter_py.model.kernel import address_text, family_of
 from kuberouter_py.model.report import Note
 from kuberouter_py.model.values import cidr_text
 
-NOT_ANNOUNCED, ANNOTATION_REFUSED = "NotAnnounced", "AnnotationRefused"
+NOT_ANNOUNCED = "NotAnnounced"
 
 
 class Known(NamedTuple):

@@ -16,7 +16,7 @@ from kuberouter_py.controllers.routing.announcements import Announcements
 from kuberouter_py.controllers.routing.announcer import announcer
 from kuberouter_py.controllers.routing.cni import Completion, complete
 from kuberouter_py.controllers.routing.nodes import Decided, contested_notes, decide_node
-from kuberouter_py.controllers.routing.notes import Notes, undecided
+from kuberouter_py.controllers.routing.notes import Notes, object_notes, undecided
 from kuberouter_py.controllers.routing.own import CNI, own_share
 from kuberouter_py.controllers.routing.roster import Roster
 from kuberouter_py.controllers.routing.rung import HERE, NODE, SERVICE, THIS_NODE, Rung
@@ -139,6 +139,7 @@ class Decisions:
         cni = self._completed(mtu) if self._config.enable_cni else Completion(None)
         share = own_share(self._config, self.view, node, mtu, cni, self._facts.sysctl_before_us)
         self._claim({THIS_NODE: share}, dirty)
+        self.notes.update({THIS_NODE: object_notes(node, event=True) if node else ()})
 
     def _completed(self, mtu: int) -> Completion:
         """The CNI configuration; one that cannot be read is left as it was decided last."""

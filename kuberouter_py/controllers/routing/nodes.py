@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kuberouter_py.controllers.addresses import addresses_of
 from kuberouter_py.controllers.claims import Item, Share, Unit
+from kuberouter_py.controllers.routing.notes import object_notes
 from kuberouter_py.controllers.routing.rung import Rung
 from kuberouter_py.controllers.routing.subnets import link_toward
 from kuberouter_py.controllers.routing.view import View
@@ -47,7 +48,7 @@ def decide_node(view: View, node: Node) -> Decided:
     """The share of another Node. Two that claim one pod CIDR: the one whose name comes first has it."""
     units: dict[object, Unit] = {}
     rest: list[Item] = [*members(view, node)]
-    notes: list[Note] = []
+    notes = [*object_notes(node, event=False)]
     tunnelled: set[int] = set()
     for family in view.families:
         cidrs = [cidr for cidr in node.pod_cidrs if family_of(cidr.network) == family]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-from kuberouter_py.model.cluster import ObjectKey
+from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.report import Note
 
-NOT_DECIDED = "NotDecided"
+NOT_DECIDED, UNUSABLE_PART, ANNOTATION_REFUSED = "NotDecided", "UnusablePart", "AnnotationRefused"
 
 
 class Notes:
@@ -40,3 +40,11 @@ class Notes:
 def undecided(kind: str, owner: ObjectKey, error: Exception) -> Note:
     message = f"left as it was, it could not be decided: {type(error).__name__}: {error}"
     return Note(kind, owner, NOT_DECIDED, message)
+
+
+def object_notes(node: Node, event: bool) -> tuple[Note, ...]:
+    """What of a Node object was left out, or makes no sense as pod CIDRs. event: of the own Node, whose agent alone
+    tells its owner.
+    """
+    refused = (Note("Node", node.key, ANNOTATION_REFUSED, reason, event) for reason in node.refused)
+    return (*refused, *(Note("Node", node.key, UNUSABLE_PART, reason, event) for reason in node.unusable))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.routing.annotations import ASN, CLIENT, LISTEN, SERVER
+from kuberouter_py.controllers.routing.notes import ANNOTATION_REFUSED
 from kuberouter_py.controllers.routing.roster import Member, Roster
 from kuberouter_py.controllers.routing.subnets import link_toward
 from kuberouter_py.model.bgp import WITHHELD, Bfd, BgpPeer, GracefulRestart, Password, Speaker
@@ -24,7 +25,6 @@ from kuberouter_py.model.values_bgp import DEFAULT_CLUSTER_ASN, GENERATED_ROUTER
 
 NO_BGP = "NoBgp"
 NOT_PEERED = "NotPeered"
-ANNOTATION_REFUSED = "AnnotationRefused"
 RANGE_NOT_REFUSED = "RangeNotRefused"
 
 

@@ -36,6 +36,23 @@ def test_put_rings_only_what_changed() -> None:
     assert cache.service(WEB) is None
 
 
+def test_a_node_whose_pod_cidrs_make_no_sense_keeps_those_of_before() -> None:
+    """Whether it comes by a watch or in a list; everybody who asks gets the same. A Node that is a new one has none."""
+    key, before, of_spec = ObjectKey("", "n1"), Cidr(b"\x0a\x09\0\0", 24), Cidr(b"\x0a\xf4\x01\0", 24)
+    cache = Cache()
+    bad = Node(key, "u", pod_cidrs=(of_spec,), refused=("no CIDR",))
+    cache.put("Node", key, Node(key, "u", pod_cidrs=(before,), annotated=True))
+    assert cache.put("Node", key, bad) == {key}
+    assert cache.put("Node", key, bad) == set()
+    assert cache.replace("Node", {key: bad}, {}) == set()
+    kept = cache.node("n1")
+    assert kept is not None
+    assert (kept.pod_cidrs, kept.refused) == ((before,), ("no CIDR; what it said before stays in force",))
+    cache.delete("Node", key)
+    cache.put("Node", key, bad)
+    assert cache.node("n1") == bad
+
+
 def test_a_slice_rings_its_old_and_its_new_service() -> None:
     cache = Cache()
     assert put(cache, piece("b")) == {WEB}

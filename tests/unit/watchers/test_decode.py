@@ -19,6 +19,7 @@ from kuberouter_py.model.cluster import (
 )
 from kuberouter_py.watchers.decode import _FORMS, DecodeError, decode, decode_versioned, head
 from kuberouter_py.watchers.decode_fields import address, cidr, timestamp
+from kuberouter_py.watchers.decode_workloads import as_said_before
 
 WEB = ObjectKey("shop", "web")
 
@@ -31,6 +32,11 @@ def node(**fields: Any) -> Node:
     decoded = decode("Node", json.dumps({"metadata": {"name": "n1"}} | fields).encode())
     assert isinstance(decoded, Node)
     return decoded
+
+
+def annotated(annotations: dict[str, str], uid: str = "u") -> Node:
+    about = {"name": "n1", "uid": uid, "annotations": annotations}
+    return node(metadata=about, spec={"podCIDR": "10.244.1.0/24"})
 
 
 def test_node() -> None:
@@ -70,14 +76,43 @@ def test_node() -> None:
         ({"kube-router.io/pod-cidrs": "10.1.0.0/24, fd00:2::/64"}, ["10.1.0.0/24", "fd00:2::/64"]),
         ({"kube-router.io/pod-cidr": "10.2.0.0/24"}, ["10.2.0.0/24"]),
         ({"kube-router.io/pod-cidrs": "10.1.0.0/24", "kube-router.io/pod-cidr": "10.2.0.0/24"}, ["10.1.0.0/24"]),
-        ({"kube-router.io/pod-cidrs": "10.1.0.7/24,bad"}, ["10.1.0.0/24"]),
         ({"kube-router.io/pod-cidrs": ""}, ["10.244.1.0/24"]),
-        ({"kube-router.io/pod-cidrs": "bad"}, ["10.244.1.0/24"]),
     ],
 )
 def test_pod_cidrs_of_annotations_come_first(annotations: dict[str, str], expected: list[str]) -> None:
-    got = node(metadata={"name": "n1", "annotations": annotations}, spec={"podCIDR": "10.244.1.0/24"})
+    got = annotated(annotations)
     assert got.pod_cidrs == tuple(cidr(text) for text in expected)
+    assert (got.annotated, got.refused) == (expected != ["10.244.1.0/24"], ())
+
+
+BAD = "kube-router.io/pod-cidrs: 'bad' is not a CIDR"
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "after"),
+    [
+        ("bad", "10.244.1.0/24", "10.9.0.0/24"),
+        ("10.1.0.7/24,bad", "10.1.0.0/24", "10.9.0.0/24"),
+        ("10.9.0.0/24,bad", "10.9.0.0/24", "10.9.0.0/24"),
+    ],
+)
+def test_pod_cidrs_that_make_no_sense_leave_those_of_before_in_force(text: str, first: str, after: str) -> None:
+    """Before there were any: the good ones of the list, else spec.podCIDRs."""
+    bad, good = annotated({"kube-router.io/pod-cidrs": text}), annotated({"kube-router.io/pod-cidrs": "10.9.0.0/24"})
+    assert (bad.pod_cidrs, bad.refused, bad.unusable) == ((cidr(first),), (BAD,), ())
+    for before in (None, annotated({}), annotated({"kube-router.io/pod-cidrs": "10.9.0.0/24"}, uid="another")):
+        assert as_said_before(bad, before) == bad
+    kept = as_said_before(bad, good)
+    assert kept.pod_cidrs == (cidr(after),)
+    assert kept.refused == ((f"{BAD}; what it said before stays in force" if first != after else BAD),)
+    assert as_said_before(bad, kept) == kept
+    assert as_said_before(annotated({}), kept) == annotated({})
+
+
+def test_pod_cidrs_of_spec_are_no_word_of_the_annotations() -> None:
+    fallen_back = annotated({"kube-router.io/pod-cidrs": "bad"})
+    better = annotated({"kube-router.io/pod-cidrs": "10.1.0.0/24,bad"})
+    assert as_said_before(better, fallen_back) == better
 
 
 def test_pod() -> None:

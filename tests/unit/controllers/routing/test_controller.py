@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.routing import announcements, decisions
 from kuberouter_py.controllers.routing.decisions import CNI_NOT_COMPLETED
 from kuberouter_py.controllers.routing.nodes import NOT_ROUTED
-from kuberouter_py.controllers.routing.notes import NOT_DECIDED
+from kuberouter_py.controllers.routing.notes import ANNOTATION_REFUSED, NOT_DECIDED, UNUSABLE_PART
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Node, ObjectKey
 from kuberouter_py.model.kernel import Chain, SetEntry, SetMember
 from kuberouter_py.model.names import MAIN_TABLE, OVERLAY_TABLE, POD_BRIDGE, tunnel_name
 from kuberouter_py.model.podnet import CniSeen, Listener, LookupRule, PodBridge, PodRoute, RouteKey, Tunnel
+from kuberouter_py.model.report import Note
 from kuberouter_py.ports import Refused
 from tests.fakes.objects import BRIDGE, LOOPBACK, cidr, endpoint, endpoint_slice, link, node, packed, service
 from tests.fakes.routing import FakeRouting
@@ -27,7 +28,7 @@ DUAL = link("eth0", "192.168.0.1/24", "2001:db8::1/64", "fe80::1/64")
 
 
 def other(name: str, *addresses: str, pods: tuple[str, ...]) -> Node:
-    return msgspec.structs.replace(node(*addresses, pod_cidrs=pods), key=ObjectKey("", name), uid=f"uid-{name}")
+    return replace(node(*addresses, pod_cidrs=pods), key=ObjectKey("", name), uid=f"uid-{name}")
 
 
 NEAR = other("n2", "192.168.0.2", pods=("10.244.2.0/24",))
@@ -141,9 +142,42 @@ def test_a_node_that_goes_changes_its_address_or_its_networks_is_followed() -> N
     assert SetMember("krpy-rt-nodes-4", SetEntry(packed("192.168.9.3"))) not in agent.table("set members")
 
 
+def test_pod_cidrs_that_make_no_sense_change_no_route_and_are_told_of() -> None:
+    """An Event only on the own Node: every Node's agent tells its own."""
+    said = replace(N1, annotated=True), replace(NEAR, annotated=True)
+    agent = started(*said)
+    before = [dict(agent.table(name)) for name in ("pod routes", "announced", "set members")]
+    of_spec = (cidr("10.244.9.0/24"),)
+    agent.hear(*(replace(each, pod_cidrs=of_spec, refused=("pod-cidrs: bad",), annotated=False) for each in said))
+    agent.sync()
+    assert [agent.table(name) for name in ("pod routes", "announced", "set members")] == before
+    notes = {note for note in agent.notes if note.reason == ANNOTATION_REFUSED}
+    message = "pod-cidrs: bad; what it said before stays in force"
+    assert notes == {Note("Node", N1.key, ANNOTATION_REFUSED, message, event=True)} | {
+        Note("Node", NEAR.key, ANNOTATION_REFUSED, message)
+    }
+    assert notes <= set(agent.controller.status({}).notes)
+    agent.hear(*said)
+    agent.sync()
+    assert not agent.controller.notes()
+
+
+def test_parts_of_a_node_that_were_left_out_are_told_of() -> None:
+    reason = "status.addresses: 'bad' is not an address"
+    agent = started(replace(N1, unusable=(reason,)), replace(NEAR, unusable=(reason,)))
+    assert set(agent.controller.notes()) == {
+        Note("Node", N1.key, UNUSABLE_PART, reason, event=True),
+        Note("Node", NEAR.key, UNUSABLE_PART, reason),
+    }
+    agent.lose(N1)
+    agent.hear(NEAR)
+    agent.sync()
+    assert not agent.controller.notes()
+
+
 def test_a_heartbeat_writes_nothing() -> None:
     agent = started(N1, NEAR, FAR)
-    agent.hear(msgspec.structs.replace(NEAR, labels={"a": "b"}), N1)
+    agent.hear(replace(NEAR, labels={"a": "b"}), N1)
     agent.sync()
     assert not agent.reports[-1].wrote
 
@@ -335,7 +369,7 @@ def test_aggregates_are_announced_before_the_first_service_and_not_while_the_nod
     agent = FakeRouting(N1, config=Config(advertise_cluster_ip_range=(whole,), **TO_ROUTER))  # type: ignore[arg-type]
     assert agent.start()
     assert agent.table("announced")[whole] is Announced.SERVICE
-    agent.hear(msgspec.structs.replace(N1, deleting=True))
+    agent.hear(replace(N1, deleting=True))
     agent.sync()
     assert agent.table("announced").get(whole) is not Announced.SERVICE
 
