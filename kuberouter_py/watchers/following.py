@@ -50,7 +50,8 @@ class Api(Protocol):
 
 
 class Follower:
-    """reached: called when the server answers again. stopping: set when it shall end.
+    """reached: called when the server answers again; False: asked too soon, it is asked again when more is heard.
+    stopping: set when it shall end.
 
     clock: monotonic seconds. now: seconds since 1970. random: 0.0 to 1.0.
     """
@@ -61,7 +62,7 @@ class Follower:
         kind: Kind,
         cache: Cache,
         broadcaster: Broadcaster,
-        reached: Callable[[], None],
+        reached: Callable[[], bool],
         stopping: threading.Event,
         clock: Callable[[], float],
         now: Callable[[], float],
@@ -78,6 +79,7 @@ class Follower:
         self._held = Holding(kind.name, cache, broadcaster)
         self._stream: Stream | None = None
         self.failing = False  # and waiting on our own account: nobody asked us to
+        self._untold = False  # the server answers again, and the others have not heard of it
 
         self._path = 0  # which of the kind's paths
         self._absent = False
@@ -157,9 +159,9 @@ class Follower:
         return wait
 
     def _answered(self) -> None:
-        if self.failing:
+        if self.failing or self._untold:
             self.failing = False
-            self._reached()
+            self._untold = not self._reached()
 
     def _count_failure(self, error: errors.ApiError, listing: bool) -> None:
         patient = isinstance(error, errors.Unreachable | errors.Throttled)  # M1.08: these say nothing about the version
@@ -276,6 +278,7 @@ class Follower:
             self._held.put(heard.object)
         self._watch_failures = 0
         self._last_event = self._now()
+        self._answered()
 
     def _bookmark(self, heard: Event) -> None:
         try:

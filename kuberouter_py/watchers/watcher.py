@@ -15,7 +15,8 @@ from kuberouter_py.watchers.status import WatchStatus
 
 
 class Watcher:
-    """reached: called when the server answers again; the others of its watchers shall hear of it (nudge).
+    """reached: called when the server answers again; the others of its watchers shall hear of it (nudge). Whether they
+    did.
 
     clock: monotonic seconds. now: seconds since 1970. random: 0.0 to 1.0.
     """
@@ -27,7 +28,7 @@ class Watcher:
         cache: Cache,
         broadcaster: Broadcaster,
         *,
-        reached: Callable[[], None] = lambda: None,
+        reached: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         random: Callable[[], float] = random.random,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kuberouter_py.watchers.api import ApiClient, MetadataOnly
@@ -15,14 +17,29 @@ from kuberouter_py.watchers.watcher import Watcher
 
 STOP_SECONDS = 2.0  # for all threads together; one that still connects dies with the process
 
+# Between two nudges. What cuts every watch right after its headers (a proxy in trouble) would have any two of them wake
+# each other in a circle, without a pause: each of them is answered, and fails again.
+NUDGE_SECONDS = 10.0
+
 
 class Watchers:
     """source: an API server, or a folder of manifests. kinds: those that a running controller reads (kinds.py).
 
     Subscribe before start(). Raises Unavailable where the folder cannot be read. A source is closed with its watchers.
+    clock: monotonic seconds.
     """
 
-    def __init__(self, source: ApiClient | Path, kinds: Sequence[Kind], broadcaster: Broadcaster, cache: Cache) -> None:
+    def __init__(
+        self,
+        source: ApiClient | Path,
+        kinds: Sequence[Kind],
+        broadcaster: Broadcaster,
+        cache: Cache,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
+        self._nudging = threading.Lock()
+        self._nudged: float | None = None  # clock
         self._awaited = [kind.name for kind in kinds if kind.awaited]
         self._cache = cache
         self._api = source if isinstance(source, ApiClient) else None
@@ -42,11 +59,19 @@ class Watchers:
         for part in self._parts:
             part.start()
 
-    def _nudge(self) -> None:
-        """After an outage the first of them that gets through spares the others the rest of their waits."""
+    def _nudge(self) -> bool:
+        """After an outage the first of them that gets through spares the others the rest of their waits. From any
+        thread. False: they had been nudged a moment ago.
+        """
+        with self._nudging:
+            now = self._clock()
+            if self._nudged is not None and now - self._nudged < NUDGE_SECONDS:
+                return False
+            self._nudged = now
         for part in self._parts:
             if isinstance(part, Watcher):
                 part.nudge()
+        return True
 
     def stop(self) -> None:
         """Everything ends at once; who waits for an answer gets none."""

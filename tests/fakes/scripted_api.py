@@ -123,7 +123,7 @@ class World:
         *answers: Answer,
         kind: Kind = SERVICES,
         streaming: bool = True,
-        reached: Callable[[], None] = lambda: None,
+        reached: Callable[[], bool] = lambda: True,
     ) -> None:
         self.api = FakeApi(*answers)
         self.cache = Cache()

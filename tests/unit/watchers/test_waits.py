@@ -8,10 +8,12 @@ from collections.abc import Mapping
 import pytest
 
 from kuberouter_py.watchers import api_errors as errors
+from kuberouter_py.watchers.api import ApiClient
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
-from kuberouter_py.watchers.kinds import SERVICES
+from kuberouter_py.watchers.kinds import SERVICE_CIDRS, SERVICES
 from kuberouter_py.watchers.watcher import Watcher
+from kuberouter_py.watchers.watchers import NUDGE_SECONDS, Watchers
 from tests.fakes.scripted_api import Answer, FakeApi, FakeStream, World, bookmark, event, items, thing
 
 REFUSED = errors.Unreachable("refused")
@@ -72,8 +74,12 @@ def test_the_first_to_reach_the_server_again_wakes_the_others() -> None:
             assert not asked.wait(0.01)
         return watcher, asked
 
+    def reached() -> bool:
+        slow.nudge()
+        return True
+
     slow, heard = waiting(REFUSED)
-    world = World(REFUSED, [bookmark("3", end=True), 9.0], [bookmark("4")], reached=slow.nudge)
+    world = World(REFUSED, [bookmark("3", end=True), 9.0], [bookmark("4")], reached=reached)
     world.watcher.step()
     assert not heard.wait(0.05)
     world.watcher.step()
@@ -86,3 +92,45 @@ def test_the_first_to_reach_the_server_again_wakes_the_others() -> None:
     assert not heard.wait(0.05)
     told.stop()
     told.join(10.0)
+
+
+class Cutting(ApiClient):
+    """Answers every watch, and cuts it before it says anything."""
+
+    def __init__(self) -> None:
+        self.server = "a proxy in trouble"
+
+    def stream(self, *_asked: object, **_how: object) -> FakeStream:  # type: ignore[override]
+        return FakeStream([CUT], lambda _seconds: None)
+
+
+def test_watchers_that_are_answered_and_cut_do_not_wake_each_other_in_a_circle() -> None:
+    now = [1000.0]
+    watchers = Watchers(Cutting(), [SERVICES, SERVICE_CIDRS], Broadcaster(), Cache(), clock=lambda: now[0])
+    one, other = watchers._parts
+    assert isinstance(one, Watcher) and isinstance(other, Watcher)
+
+    def wakes(asking: Watcher, sleeping: Watcher) -> bool:
+        sleeping._wake.clear()
+        asking.step()
+        return sleeping._wake.is_set()
+
+    one.step()
+    other.step()
+    assert wakes(one, other)
+    assert not wakes(other, one)
+    assert not wakes(one, other)
+    now[0] += NUDGE_SECONDS
+    assert wakes(other, one)
+
+
+def test_who_was_answered_too_soon_after_a_nudge_nudges_when_more_is_heard() -> None:
+    told: list[bool] = []
+
+    def reached() -> bool:
+        told.append(len(told) == 2)
+        return told[-1]
+
+    heard = [event("ADDED", thing(name, version)) for name, version in (("a", "4"), ("b", "5"), ("c", "6"))]
+    World([bookmark("3", end=True), 9.0], REFUSED, heard, reached=reached).play()
+    assert told == [False, False, True]
