@@ -17,6 +17,8 @@ from kuberouter_py.ports import Busy, EdgeError
 PATIENCE: Final = 10.0
 # Bytes of an answer: a million lines, more than a person asks for.
 _MOST = 64 << 20
+# Seconds until one that takes no more connections is tried again.
+_AGAIN: Final = 0.05
 
 
 class Silent(EdgeError):
@@ -40,8 +42,7 @@ class Control:
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            self._socket.settimeout(patience)
-            self._socket.connect(path)
+            self._connect()
             self._answer("hello")
         except OSError as error:
             self.close()
@@ -85,6 +86,18 @@ class Control:
         if lines[-1].code >= 8000:
             raise Said(command, lines[-1])
         return lines
+
+    def _connect(self) -> None:
+        """A BIRD that hangs is there: when its queue is full, who would not wait is sent away at once (unix(7))."""
+        until = time.monotonic() + self._patience
+        self._socket.settimeout(self._patience)
+        while True:
+            try:
+                return self._socket.connect(self._path)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise TimeoutError from None
+            time.sleep(_AGAIN)
 
     def _answer(self, command: str) -> list[Line]:
         until = time.monotonic() + self._patience

@@ -13,9 +13,9 @@ from typing import Final, Protocol
 from kuberouter_py import inotify
 from kuberouter_py.bgp.configuration import restarts_gracefully
 from kuberouter_py.bgp.files import Files, read_text, remove
-from kuberouter_py.bgp.process import arguments, end, mark
+from kuberouter_py.bgp.process import LAST_WORDS, arguments, end, mark
 from kuberouter_py.bgp.watching import LOOK, watch
-from kuberouter_py.ports import EdgeError
+from kuberouter_py.ports import Busy, EdgeError
 from kuberouter_py.waker import Waker
 
 # Seconds from one start to the next, at least, when it dies: 1, 2, 4 … 32; one that ran for a minute begins anew.
@@ -29,6 +29,8 @@ class Source(Protocol):
 
 class Child(Source, Protocol):
     """kernel/command.Child."""
+
+    def terminate(self) -> None: ...
 
     def kill(self) -> None: ...
 
@@ -95,12 +97,18 @@ class Keeping:
         return False
 
     def _end(self, child: Child) -> None:
-        """Peers keep its routes where a graceful restart is configured; else they are told that it ends."""
-        graceful = restarts_gracefully(read_text(self._files.configuration))
+        """Peers keep its routes where a graceful restart is configured; else they are told that it ends. In bounded
+        time, also where it hangs, or has no socket (yet).
+        """
         try:
-            end(self._files, "graceful restart" if graceful else "down")
+            graceful = restarts_gracefully(read_text(self._files.configuration))
+            if not end(self._files, "graceful restart" if graceful else "down"):
+                # Of SIGTERM it makes a "down"; of one that is killed, peers keep the routes.
+                (child.kill if graceful else child.terminate)()
             if not graceful:
                 remove(self._files.ran)
+            if child.fileno() not in _ready(LAST_WORDS, child):
+                raise Busy(f"BIRD has not ended within {LAST_WORDS:g} s")
         except EdgeError as error:
             self._say(str(error))
             child.kill()

@@ -66,8 +66,8 @@ def answers(files: Files) -> bool:
     return True
 
 
-def end(files: Files, last: str = "down") -> None:
-    """Tells it to end, and waits until it has. Raises EdgeError; fine where none runs.
+def end(files: Files, last: str = "down") -> bool:
+    """Tells it to end, and waits until it has. False: nobody is there to be told. Raises EdgeError.
 
     last: "down", or "graceful restart", after which peers keep its routes.
     """
@@ -76,7 +76,8 @@ def end(files: Files, last: str = "down") -> None:
             control.ask(last)
             _wait_for_the_end(control)
     except Silent:
-        return
+        return False
+    return True
 
 
 def _wait_for_the_end(control: Control) -> None:

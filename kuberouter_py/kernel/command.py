@@ -75,6 +75,9 @@ class Child:
     def fileno(self) -> int:
         return self._handle
 
+    def terminate(self) -> None:
+        self._process.terminate()
+
     def kill(self) -> None:
         self._process.kill()
 

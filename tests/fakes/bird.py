@@ -13,16 +13,21 @@ WELCOME = b"0001 BIRD 2.0.12 ready.\n"
 
 
 class FakeBird:
-    """Answers every command with `answer`: a whole one ("0000 \\n"), and ends when it is told "down". asked: the
-    commands. hangs: it takes connections and answers nothing.
+    """Answers every command with `answer`: a whole one ("0000 \\n"). asked: the commands. Told "down" it ends, on_end
+    first. hangs: it takes connections and answers nothing.
     """
 
     def __init__(
-        self, path: Path, answer: Callable[[str], bytes] = lambda _: b"0000 \n", *, hangs: bool = False
+        self,
+        path: Path,
+        answer: Callable[[str], bytes] = lambda _: b"0000 \n",
+        *,
+        on_end: Callable[[], None] = lambda: None,
+        hangs: bool = False,
     ) -> None:
         self.asked: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._path = path
         self._answer = answer
+        self._on_end = on_end
         self._answers = threading.Event()
         if not hangs:
             self._answers.set()
@@ -57,7 +62,8 @@ class FakeBird:
             connection.sendall(WELCOME)
             for line in connection.makefile("r"):
                 self.asked.put(line.strip())
+                connection.sendall(self._answer(line.strip()))
                 if line.strip() == "down":
+                    self._on_end()
                     self.end()
                     return
-                connection.sendall(self._answer(line.strip()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import queue
+import select
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,16 +13,21 @@ import pytest
 
 from kuberouter_py import inotify
 from kuberouter_py.bgp import keeping as keeping_module
+from kuberouter_py.bgp.configuration import render
 from kuberouter_py.bgp.files import Files, files
 from kuberouter_py.bgp.keeping import Keeping
 from kuberouter_py.ports import EdgeError
 from kuberouter_py.waker import Waker
+from tests.fakes.bird import FakeBird
+from tests.unit.observe.bgp_documents import SPEAKER
 
 WITHIN = 60.0
 
 
 class Child:
-    """A process; what it does when it is asked to end is the test's."""
+    """A process that takes no notice of SIGTERM, unless it is obedient."""
+
+    obedient = True
 
     def __init__(self, argv: Sequence[str]) -> None:
         self.argv = argv
@@ -31,11 +37,21 @@ class Child:
     def fileno(self) -> int:
         return self._ended.fileno()
 
+    def terminate(self) -> None:
+        self.told.append("terminate")
+        if self.obedient:
+            self._ended.wake()
+
     def kill(self) -> None:
         self.told.append("kill")
         self._ended.wake()
 
+    def end(self) -> None:
+        self._ended.wake()
+
     def collect(self) -> int:
+        """Would wait for ever for one that has not ended."""
+        assert select.select([self], [], [], 0)[0], self.told
         self.told.append("collect")
         return 0
 
@@ -89,3 +105,46 @@ def test_a_directory_that_cannot_be_is_told_with_its_reason(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(EdgeError, match="file/run: Not a directory"):
         Kept(files(str(tmp_path / "file" / "run" / "bird.ctl"))).run()
+
+
+def begun(kept: Kept, configuration: str = "") -> Child:
+    kept.files.configuration.write_text(configuration)
+    kept.start()
+    return kept.started.get(timeout=WITHIN)
+
+
+def test_one_that_was_told_is_waited_for(kept: Kept) -> None:
+    child = begun(kept)
+    bird = FakeBird(kept.files.socket, on_end=child.end)
+    kept.stop()
+    assert child.told == ["collect"] and bird.asked.get(timeout=WITHIN) == "down"
+    assert kept.said == [] and not kept.files.ran.exists()
+
+
+def test_one_that_stays_although_it_was_told_is_killed(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping_module, "LAST_WORDS", 0.01)
+    child = begun(kept)
+    FakeBird(kept.files.socket)
+    kept.stop()
+    assert child.told == ["kill", "collect"]
+    assert kept.said == ["BIRD has not ended within 0.01 s"]
+
+
+def test_one_that_has_no_socket_yet_is_ended_all_the_same(kept: Kept) -> None:
+    child = begun(kept)
+    kept.stop()
+    assert child.told == ["terminate", "collect"] and kept.said == []
+
+
+def test_one_without_a_socket_that_hangs_is_killed(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping_module, "LAST_WORDS", 0.01)
+    monkeypatch.setattr(Child, "obedient", False)
+    child = begun(kept)
+    kept.stop()
+    assert child.told == ["terminate", "kill", "collect"]
+
+
+def test_peers_keep_the_routes_of_one_without_a_socket_where_it_restarts_gracefully(kept: Kept) -> None:
+    child = begun(kept, render(SPEAKER, "/run/bird.log"))
+    kept.stop()
+    assert child.told == ["kill", "collect"] and kept.files.ran.exists()

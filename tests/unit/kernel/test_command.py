@@ -126,6 +126,9 @@ def test_a_program_that_stays() -> None:
     child.kill()
     assert poll.poll(10_000)
     assert child.collect() == -9 and child.fileno() == -1
+    child = Child(["sleep", "60"])
+    child.terminate()
+    assert child.collect() == -15
     assert Child(["sh", "-c", "exit 3"]).collect() == 3
     with pytest.raises(Unavailable, match="no-such-program"):
         Child(["no-such-program"])
