@@ -6,7 +6,6 @@ with a clear last line, and the supervisor restarts it. What a controller needs 
 
 from __future__ import annotations
 
-import gc
 import os
 import resource
 import signal
@@ -19,6 +18,7 @@ import structlog
 
 from kuberouter_py import __version__
 from kuberouter_py.agent.carrying import Carrying, carry_over, remembered
+from kuberouter_py.agent.collecting import LOOK, Collecting
 from kuberouter_py.agent.firewall_part import FirewallPart
 from kuberouter_py.agent.once import log_cleanup
 from kuberouter_py.agent.others import Others
@@ -45,8 +45,6 @@ OPEN_FILES = 65536
 
 def run_agent(config: Config) -> int:
     """Run until SIGTERM or SIGINT; the process's exit status."""
-    # Nothing that is made before the first sync is garbage; 100,000 endpoints would be walked again and again.
-    gc.disable()
     configure(config.log_format, config.v)
     if flags := without_effect(config):
         log.warning("flags without effect, see --help", flags=flags)
@@ -83,6 +81,8 @@ class Agent:
     """The parts of one agent process."""
 
     def __init__(self, config: Config, others: Others) -> None:
+        self._collecting = Collecting()
+        self._collecting.rest()
         carrying = _carried(config, others)
         self._config = config = carrying.config
         self._node = node_name(config)
@@ -110,6 +110,7 @@ class Agent:
             self._ended,
             firewall.unenforced,
             firewall.explaining,
+            self._collecting.look,
         )
         routing = RoutingPart(config, self._source, self._telling, self._reported)
         # The firewall's rules speak of no set of the services', and it waits for no other proxy: it comes first. Nobody
@@ -153,8 +154,9 @@ class Agent:
                 if not part.serve(self._start):
                     return ANEW
         else:
-            gc.enable()
-        self._ended.wait()
+            self._collecting.go_on()
+        while not self._ended.wait(LOOK):
+            self._collecting.look()
         return 0
 
     def _stand_by(self, part: Part) -> bool:
@@ -179,6 +181,7 @@ class Agent:
         while not self._source.wait_synced(0.2):  # that it waits is told by /readyz
             if self._ended.is_set():
                 return False
+            self._collecting.look()
             if time.monotonic() > deadline:
                 log.error(
                     "agent ends",
@@ -199,7 +202,7 @@ class Agent:
 
         if first_sync:
             self._outstanding.add(name)
-            gc.disable()
+            self._collecting.rest()
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         thread.start()
         self._threads.append(thread)
@@ -223,8 +226,7 @@ class Agent:
         if report.full and report.controller in self._outstanding:
             self._outstanding.discard(report.controller)
             if not self._outstanding:
-                gc.freeze()
-                gc.enable()
+                self._collecting.go_on()
         self._telling.reported(report, notes)
 
 

@@ -44,7 +44,7 @@ NEWS_OF = {
 
 class ServicesPart(Part):
     """See part.Part. ended: set when the agent is told to stop. unenforced: see Beside. policies: what the firewall's
-    part has to say to `explain`.
+    part has to say to `explain`. waiting: called every few seconds while another proxy is waited for.
     """
 
     name = "services"
@@ -59,6 +59,7 @@ class ServicesPart(Part):
         ended: threading.Event,
         unenforced: Callable[[], str],
         policies: PolicyExplaining,
+        waiting: Callable[[], None],
     ) -> None:
         self._carrying = carrying
         self._config = config = carrying.config
@@ -68,6 +69,7 @@ class ServicesPart(Part):
         self._telling = telling
         self._on_report = on_report
         self._ended = ended
+        self._waiting = waiting
         self._timeouts: Sequence[float] = (  # still to be set
             config.service_tcp_timeout,
             config.service_tcpfin_timeout,
@@ -119,7 +121,12 @@ class ServicesPart(Part):
         agent begins anew.
         """
         beat = self._health.expect(self.name)
-        if not self._beside.wait(self._ended, beat):
+
+        def turn() -> None:
+            beat()
+            self._waiting()
+
+        if not self._beside.wait(self._ended, turn):
             return True
         if self._beside.waited:
             return False

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kuberouter_py.agent import running
+from kuberouter_py.agent.collecting import LONGEST, Collecting
 from kuberouter_py.agent.part import Start
 from kuberouter_py.agent.running import ANEW, Agent
 from kuberouter_py.agent.telling import first_sync
@@ -103,6 +104,7 @@ def an_agent(journal: list[str], *parts: FakePart, config: Config | None = None,
     agent._node = "n1"
     agent._ended = threading.Event()
     agent._died = ""
+    agent._collecting = Collecting()
     agent._threads = []
     agent._outstanding = set()
     agent._source = FakeSource(journal, synced)
@@ -222,3 +224,39 @@ def test_garbage_is_collected_again_once_every_controller_has_done_its_first_syn
         told.append((gc.isenabled(), gc.get_freeze_count() > 0))
     assert told == [(False, False)] * 3 + [(True, True)]
     assert journal == ["a told", "b told", "a told", "b told"]
+
+
+def test_garbage_is_collected_again_after_some_minutes_whatever_is_outstanding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A controller without its Node never does its first sync."""
+    now = [1000.0]
+    journal: list[str] = []
+    part = FakePart("a", journal)
+    agent = an_agent(journal, part)
+    agent._collecting = Collecting(lambda: now[0])
+    look, looks = agent._collecting.look, []
+
+    def looking() -> None:
+        look()
+        looks.append(gc.isenabled())
+        now[0] += LONGEST / 2
+        if len(looks) == 4:
+            agent.stop()
+
+    monkeypatch.setattr(agent._collecting, "look", looking)
+    monkeypatch.setattr(running, "LOOK", 0.0)
+    assert agent.run() == 0
+    assert "a told" not in journal
+    assert looks == [False, False, True, True]
+
+
+def test_the_pause_begins_anew_with_each_first_sync() -> None:
+    now = [1000.0]
+    collecting = Collecting(lambda: now[0])
+    told = []
+    for seconds, act in ((0.0, collecting.rest), (LONGEST - 1.0, collecting.rest), (2.0, collecting.look)):
+        now[0] += seconds
+        act()
+        told.append(gc.isenabled())
+    now[0] += LONGEST
+    collecting.look()
+    assert [*told, gc.isenabled()] == [False, False, False, True]

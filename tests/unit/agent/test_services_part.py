@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import msgspec
@@ -81,3 +81,23 @@ def test_timeouts_are_set_once_after_the_first_sync_that_finds_an_ip_vs() -> Non
     assert whole == [True]
     assert proxy.healthy()
     assert [report.full for report, _ in reported] == [False, True, False]
+
+
+def test_while_another_proxy_is_waited_for_who_asked_to_be_is_called() -> None:
+    """The agent's main thread turns nowhere else meanwhile."""
+    turns: list[str] = []
+
+    def wait(_ended: object, beat: Callable[[], None]) -> bool:
+        beat()
+        beat()
+        return False
+
+    part = bare(
+        ServicesPart,
+        health=SimpleNamespace(expect=lambda _name: lambda: turns.append("beat")),
+        beside=SimpleNamespace(wait=wait),
+        ended=None,
+        waiting=lambda: turns.append("waiting"),
+    )
+    assert part.serve(None)
+    assert turns == ["beat", "waiting"] * 2
