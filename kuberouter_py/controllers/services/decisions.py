@@ -59,7 +59,7 @@ class Decisions:
         self.addresses = ServicesBook()
         self.scale = Scale(config, wanted, held)
         self.drains = Drains(config.ipvs_graceful_period) if config.ipvs_graceful_termination else None
-        self.udp = UdpFlows()
+        self.udp = UdpFlows(self.in_force)
         self.notes = Notes(reconciler.claims.contested)
 
     def all(self, dirty: Dirty) -> list[Note]:
@@ -101,6 +101,7 @@ class Decisions:
             share, notes[heir] = self._share(heir, self._cluster.service(heir))
             if share is not None:
                 self._claim({heir: share}, dirty)
+            self.udp.inherits(heir)
         direct = bool(self._reconciler.wanted(DIVERSIONS))
         if direct != self._sight.view.direct_return:  # what it takes stands on the node while anything is led in
             self._sight.told(direct_return=direct)

@@ -6,7 +6,7 @@ is gone by now, or nobody, where the first packet came before the Service was kn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.controllers.claims import Share
 from kuberouter_py.controllers.endpoints import candidates
@@ -50,26 +50,47 @@ def stale(flows: Iterable[Flow], serving: Serving) -> Iterator[Flow]:
 
 
 class UdpFlows:
-    """Which frontends to look after: those whose endpoints are others than at the last look. At first, all of them."""
+    """Which frontends to look after: those whose endpoints are others than at the last look. At first, all of them.
 
-    def __init__(self) -> None:
-        self._known: dict[ObjectKey, Serving] = {}
+    in_force: the Service that has a frontend. Others may want it as well; their endpoints do not count (S9.01).
+    """
+
+    def __init__(self, in_force: Callable[[Hashable], ObjectKey | None]) -> None:
+        self._in_force = in_force
+        self._serving: dict[ObjectKey, Serving] = {}
+        self._anew: set[VirtualServerKey] = set()  # of another Service, or with other endpoints, than before
+        self._looked: dict[VirtualServerKey, frozenset[DestinationKey]] = {}  # as they were at the last look
         self._changed: dict[VirtualServerKey, frozenset[DestinationKey]] = {}
 
     def update(self, service: ObjectKey, serving: Serving) -> None:
         """The Service's as they are now; of a Service that is gone none, and its flows end by themselves (S9.03)."""
-        before = self._known.get(service, {})
-        self._changed.update({key: those for key, those in serving.items() if before.get(key) != those})
-        for key in before.keys() - serving.keys():
-            self._changed.pop(key, None)
+        before = self._serving.pop(service, {})
+        self._anew.update(key for key in before.keys() | serving.keys() if before.get(key) != serving.get(key))
         if serving:
-            self._known[service] = serving
-        else:
-            self._known.pop(service, None)
+            self._serving[service] = serving
+
+    def inherits(self, service: ObjectKey) -> None:
+        """Some of its frontends were another's."""
+        self._anew.update(self._serving.get(service, ()))
 
     def changed(self) -> Serving:
+        """Asked when everybody's claims are made. Until done(), they stay changed."""
+        for key in self._anew:
+            now = self._of_owner(key)
+            if now is not None and self._looked.get(key) == now:
+                continue
+            self._looked.pop(key, None)  # what comes back before the next look is news too
+            self._changed.pop(key, None)
+            if now is not None:
+                self._changed[key] = now
+        self._anew.clear()
         return self._changed
 
     def done(self) -> None:
         """The flows of all that had changed are as they should be."""
+        self._looked.update(self._changed)
         self._changed = {}
+
+    def _of_owner(self, key: VirtualServerKey) -> frozenset[DestinationKey] | None:
+        owner = self._in_force(key)
+        return self._serving.get(owner, {}).get(key) if owner is not None else None

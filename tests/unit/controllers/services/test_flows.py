@@ -149,3 +149,60 @@ def test_a_new_process_forgets_what_became_stale_while_there_was_none() -> None:
     agent.put(pods(TWO))
     agent.restarted().start()
     assert left(agent) == [stays]
+
+
+def rival(created: float = 2000.0) -> tuple[Service, EndpointSlice]:
+    """Wants the same address, and has other endpoints."""
+    ports = [SlicePort("", Protocol.UDP, 5353)]
+    return (
+        service("rival", VIP, ports=[port(53, protocol=Protocol.UDP)], created=created),
+        endpoint_slice("rival", endpoint(TWO), ports=ports),
+    )
+
+
+def contested(*, created: float = 2000.0) -> tuple[FakeAgent, Flow, Flow]:
+    """A flow that an endpoint of "dns" answers, one that an endpoint of "rival" does; both Services are there."""
+    agent = started(dns(), pods(ONE))
+    agent.tell(*rival(created))
+    first, second = flow(ONE), flow(TWO)
+    agent.kernel.flows = [first, second]
+    return agent, first, second
+
+
+def test_endpoints_of_a_service_that_has_not_got_the_frontend_do_not_count() -> None:
+    agent, first, second = contested()
+    ports = [SlicePort("", Protocol.UDP, 5353)]
+    agent.tell(endpoint_slice("rival", endpoint(TWO), endpoint("10.244.2.9"), ports=ports))
+    assert left(agent) == [first, second]
+    agent.tell(pods(ONE, "10.244.2.8"))
+    assert left(agent) == [first]
+
+
+def test_whoever_takes_over_a_frontend_keeps_no_flows_of_the_owner_before() -> None:
+    agent, _, second = contested()
+    agent.tell_gone(dns(), pods(ONE))
+    assert left(agent) == [second]
+
+
+def test_nor_does_one_that_prevails_without_other_endpoints_than_before() -> None:
+    agent, _, second = contested()
+    agent.tell(rival(created=500.0)[0])
+    assert left(agent) == [second]
+
+
+def test_nobody_is_looked_at_where_the_heir_has_the_same_endpoints() -> None:
+    agent = started(dns(), pods(TWO))
+    agent.tell(*rival())
+    looks = agent.kernel.flow_looks
+    agent.tell(rival(created=500.0)[0])
+    assert agent.kernel.flow_looks == looks
+
+
+def test_endpoints_that_came_and_went_before_a_look_was_possible_are_looked_after() -> None:
+    agent = started(dns(), pods(ONE))
+    agent.kernel.no_flows = "no nf_conntrack_netlink"
+    assert not agent.controller.sync(agent.put(pods(TWO)))
+    agent.kernel.flows = [flow(TWO)]
+    agent.kernel.no_flows = ""
+    agent.tell(pods(ONE))
+    assert left(agent) == []
