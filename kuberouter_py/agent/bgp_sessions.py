@@ -10,7 +10,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -27,12 +27,21 @@ from kuberouter_py.observe.bgp_metrics import SessionCounters
 from kuberouter_py.observe.http import Question, Response, json_response, text_response
 from kuberouter_py.ports import EdgeError
 
+# Seconds for the engine to answer. Who asks us waits 10 s and no longer (observe/socket.py, Prometheus), and shall hear
+# that it does not, and everything else: for sessions; then for routes, of which there may be many.
+GLANCE: Final = 3.0
+ROUTES: Final = 5.0
+# When it was the engine that called. One that takes in a full table answers late.
+CALLED: Final = 10.0
+
 
 class Engine(Protocol):
-    def peers(self) -> Sequence[PeerState]:
+    """within: seconds."""
+
+    def peers(self, within: float) -> Sequence[PeerState]:
         """Raises EdgeError."""
 
-    def routes(self, address: bytes) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
+    def routes(self, address: bytes, within: float) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
         """In and out. Raises EdgeError."""
 
 
@@ -68,7 +77,7 @@ class BgpSessions:
 
     def heard(self) -> None:
         """The engine says that a session has changed. Any thread; also once at the start, before any has."""
-        states, problem = self._states()
+        states, problem = self._states(CALLED)
         if problem:
             return  # BIRD is gone: what becomes of its sessions is told when one is there again
         with self._lock:
@@ -84,7 +93,7 @@ class BgpSessions:
         with self._lock:
             if self._sessions.up == len(speaker.peers):
                 return
-        states, problem = self._states()
+        states, problem = self._states(CALLED)
         if problem:
             return  # what was told stays told
         with self._lock:
@@ -105,13 +114,13 @@ class BgpSessions:
 
     def counters(self) -> list[SessionCounters]:
         """For metrics; none where the engine does not answer."""
-        states, _ = self._states()
+        states, _ = self._states(GLANCE)
         with self._lock:
             return [SessionCounters(peer, self._sessions.flaps(peer.address)) for peer in states]
 
     def look(self) -> None:
         """The engine is asked once for facts() and problems()."""
-        self._seen = self._states()
+        self._seen = self._states(GLANCE)
 
     def facts(self) -> Mapping[str, str]:
         """For `status`, as of the last look()."""
@@ -127,7 +136,7 @@ class BgpSessions:
         return {"/bgp": self._all, "/bgp/routes": self._routes}
 
     def _all(self, _parameters: Mapping[str, str]) -> Response:
-        states, problem = self._states()
+        states, problem = self._states(GLANCE)
         document = bgp_document(
             node=self._node,
             now=self._wall(),
@@ -140,7 +149,7 @@ class BgpSessions:
 
     def _routes(self, parameters: Mapping[str, str]) -> Response:
         """peers: addresses or names of Nodes, with commas; "": all."""
-        states, problem = self._states()
+        states, problem = self._states(GLANCE)
         if problem:
             return text_response(422, f"{problem}\n")
         wanted = [_spelled(part.strip()) for part in parameters.get("peers", "").split(",") if part.strip()]
@@ -149,20 +158,22 @@ class BgpSessions:
         if unknown:
             return text_response(422, f"{unknown} is no peer of this node; `kuberouter-py bgp` lists them\n")
         told: list[dict[str, Any]] = []
+        until = time.monotonic() + ROUTES
         try:
             for peer in [known[name] for name in wanted] or states:
-                told.append(routes_document(peer, *self._engine.routes(peer.address)))
+                found = self._engine.routes(peer.address, max(until - time.monotonic(), 0.0))
+                told.append(routes_document(peer, *found))
         except EdgeError as error:
             return text_response(422, f"{error}\n")
         return json_response(told)
 
-    def _states(self) -> tuple[Sequence[PeerState], str]:
+    def _states(self, within: float) -> tuple[Sequence[PeerState], str]:
         """And why they are not known. BGP that is off has none."""
         speaker = self._speaker()
         if speaker is None:
             return (), ""
         try:
-            states = self._engine.peers()
+            states = self._engine.peers(within)
         except EdgeError as error:
             return (), str(error)
         with contextlib.suppress(EdgeError), self._lock:

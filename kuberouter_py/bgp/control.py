@@ -34,11 +34,15 @@ class Said(EdgeError):
 
 
 class Control:
-    """One connection. Raises Silent, Said, Busy; every other EdgeError means that it is not BIRD who answers."""
+    """One connection. Raises Silent, Said, Busy; every other EdgeError means that it is not BIRD who answers.
 
-    def __init__(self, path: str, patience: float = PATIENCE) -> None:
+    within: seconds for connecting, and for each command; in_all: for everything together.
+    """
+
+    def __init__(self, path: str, within: float = PATIENCE, *, in_all: bool = False) -> None:
         self._path = path
-        self._patience = patience
+        self._within = within
+        self._end = time.monotonic() + within if in_all else None
         self._buffer = bytearray()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
@@ -78,7 +82,7 @@ class Control:
         if "\n" in command:
             raise EdgeError("a command of BIRD is one line")
         try:
-            self._socket.settimeout(self._patience)
+            self._socket.settimeout(_left(self._until()))
             self._socket.sendall(command.encode() + b"\n")
             lines = self._answer(command)
         except OSError as error:
@@ -89,25 +93,20 @@ class Control:
 
     def _connect(self) -> None:
         """A BIRD that hangs is there: when its queue is full, who would not wait is sent away at once (unix(7))."""
-        until = time.monotonic() + self._patience
-        self._socket.settimeout(self._patience)
+        until = self._until()
         while True:
+            self._socket.settimeout(_left(until))
             try:
                 return self._socket.connect(self._path)
             except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise TimeoutError from None
-            time.sleep(_AGAIN)
+                time.sleep(_AGAIN)
 
     def _answer(self, command: str) -> list[Line]:
-        until = time.monotonic() + self._patience
+        until = self._until()
         seen = 0
         while (end := end_of(self._buffer, seen)) < 0:
             seen = self._buffer.rfind(b"\n") + 1
-            left = until - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            self._socket.settimeout(left)
+            self._socket.settimeout(_left(until))
             more = self._socket.recv(1 << 16)
             if not more:
                 raise ConnectionResetError(errno.ECONNRESET, "it ended")
@@ -118,10 +117,21 @@ class Control:
         del self._buffer[:end]
         return lines
 
+    def _until(self) -> float:
+        return time.monotonic() + self._within if self._end is None else self._end
+
     def _trouble(self, error: OSError) -> EdgeError:
         if isinstance(error, TimeoutError):
-            return Busy(f"no answer from BIRD on {self._path} within {self._patience:g} s")
+            return Busy(f"no answer from BIRD on {self._path} within {self._within:.2g} s")
         return Silent(f"nobody answers on {self._path}: {error.strerror or error}")
+
+
+def _left(until: float) -> float:
+    """Seconds; raises TimeoutError where none are."""
+    left = until - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 def command(path: str, text: str) -> list[Line]:

@@ -16,7 +16,7 @@ import msgspec
 
 from kuberouter_py.bgp import answers, process
 from kuberouter_py.bgp.configuration import LOADED, MAIN, fingerprint_of, render, restarts_gracefully
-from kuberouter_py.bgp.control import Control, Said, Silent, command
+from kuberouter_py.bgp.control import PATIENCE, Control, Said, Silent, command
 from kuberouter_py.bgp.files import Files, files, read_text, remove, write_private
 from kuberouter_py.bgp.news import News
 from kuberouter_py.bgp.process import Process, Run
@@ -93,16 +93,18 @@ class Engine:
 
         return News(self.files, on_session, tell)
 
-    def peers(self) -> Sequence[PeerState]:
-        """Every session that BIRD knows of. Raises EdgeError."""
-        with Control(str(self.files.socket)) as control:
+    def peers(self, within: float = PATIENCE) -> Sequence[PeerState]:
+        """Every session that BIRD knows of. within: seconds. Raises EdgeError."""
+        with Control(str(self.files.socket), within, in_all=True) as control:
             status, protocols = control.ask("show status"), control.ask("show protocols all")
             bfd = _if_there(control, "show bfd sessions")
         return answers.peers(status, protocols, bfd, time.time())
 
-    def routes(self, address: bytes) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
-        """What this peer gave us, and what it got from us. Raises EdgeError, also where there is no such peer."""
-        with Control(str(self.files.socket)) as control:
+    def routes(self, address: bytes, within: float = PATIENCE) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
+        """What this peer gave us, and what it got from us. within: seconds. Raises EdgeError, also where there is no
+        such peer.
+        """
+        with Control(str(self.files.socket), within, in_all=True) as control:
             found = [each for each in answers.sessions(control.ask("show protocols all")) if each.address == address]
             if not found:
                 raise EdgeError(f"BIRD has no session with {address_text(address)}")

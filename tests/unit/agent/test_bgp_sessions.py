@@ -13,6 +13,7 @@ from kuberouter_py.config import Config
 from kuberouter_py.model.bgp import Digests, PeerRoute, PeerState, Speaker
 from kuberouter_py.model.kernel import address_text
 from kuberouter_py.model.report import Note
+from kuberouter_py.observe.socket import PATIENCE
 from kuberouter_py.ports import EdgeError
 from tests.unit.observe.bgp_documents import DEAD, DOCUMENT, IN, NODE, NOTE, NOW, OUT, ROUTER, SPEAKER, STATES
 
@@ -24,14 +25,17 @@ class Engine:
         self.states: Sequence[PeerState] = STATES
         self.silent = ""
         self.asked = 0
+        self.within = 0.0
 
-    def peers(self) -> Sequence[PeerState]:
+    def peers(self, within: float) -> Sequence[PeerState]:
         self.asked += 1
+        self.within = within
         if self.silent:
             raise EdgeError(self.silent)
         return self.states
 
-    def routes(self, address: bytes) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
+    def routes(self, address: bytes, within: float) -> tuple[Sequence[PeerRoute], Sequence[PeerRoute]]:
+        self.within += within
         if address == DEAD.address:
             raise EdgeError(f"BIRD has no session with {address_text(address)}")
         return (IN, OUT) if address == ROUTER.address else ((), OUT)
@@ -89,6 +93,19 @@ def test_an_engine_that_is_silent(world: World) -> None:
     assert world.sessions.problems() == []
     assert world.ask("/bgp")[1]["problem"] == ""
     assert world.engine.asked == asked
+
+
+def test_who_asks_hears_that_the_engine_does_not_answer_before_they_give_up(world: World) -> None:
+    patience = min(PATIENCE, 10.0)  # Prometheus' scrape_timeout
+    world.sessions.look()
+    assert 0 < world.engine.within < patience / 2
+    world.engine.within = 0.0
+    world.sessions.counters()
+    assert 0 < world.engine.within < patience / 2
+    world.ask("/bgp")
+    assert 0 < world.engine.within < patience / 2
+    world.ask("/bgp/routes", peers="10.0.0.254")
+    assert 0 < world.engine.within < patience
 
 
 def names(answer: tuple[int, Any]) -> list[str]:

@@ -61,7 +61,7 @@ def hanging(path: Path) -> Iterator[Hanging]:
 
 def test_one_that_hangs_is_there(path: Path, hanging: Hanging) -> None:
     with pytest.raises(Busy, match=r"no answer from BIRD on .* within 0\.1 s"):
-        Control(str(path), patience=0.1)
+        Control(str(path), within=0.1)
 
 
 def test_one_that_takes_connections_again_is_had(path: Path, hanging: Hanging, monkeypatch: pytest.MonkeyPatch) -> None:
