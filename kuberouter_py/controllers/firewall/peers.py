@@ -160,7 +160,10 @@ class Peers:
         selectors = [where for where in self._sets if isinstance(where, Selector)]
         now = {each for each in selectors if labels is not None and each.selects(labels)}
         before = self._selectors.get(name, set())
-        self._selectors[name] = now
+        if now:
+            self._selectors[name] = now
+        else:
+            self._selectors.pop(name, None)
         pods = self._world.in_namespace(name)
         groups = [group for where in now ^ before for group in self._sets[where].items()]
         return [
@@ -194,8 +197,10 @@ class Peers:
         if not by_label:
             del self._sets[where]
             if isinstance(where, Selector):
-                for selectors in self._selectors.values():
+                for name, selectors in list(self._selectors.items()):
                     selectors.discard(where)
+                    if not selectors:
+                        del self._selectors[name]
 
 
 def _lead(selector: Selector) -> Label | None:

@@ -142,6 +142,8 @@ class World:
         old = held.pop(key, None)
         if policy is not None:
             held[key] = policy
+        if not held:
+            del self._policies[key.namespace]
         selectors = {each.pods for each in (old, policy) if each is not None}
         return {pod.key for pod in self.local(key.namespace) if _any(selectors, pod.labels)}
 

@@ -7,6 +7,10 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kuberouter_py.controllers.firewall.peers import Peers
+from kuberouter_py.controllers.firewall.sets import PodsOf
+from kuberouter_py.controllers.firewall.world import World
+from kuberouter_py.model.policies import NetworkPolicy, Selector
 from tests.fakes.firewall import HEARD, FakeFirewall
 from tests.fakes.objects import node
 from tests.fakes.policies import namespace, pod, policy
@@ -53,3 +57,25 @@ def test_members_are_those_of_a_process_that_begins_now(batches: Sequence[tuple[
         assert fresh.start()
         assert agent.kernel.members == fresh.kernel.members
         assert agent.kernel.sets == fresh.kernel.sets
+
+
+def test_of_a_namespace_that_is_gone_nothing_is_kept() -> None:
+    """In a cluster that makes and deletes namespaces all the time, an agent that lives for months must not grow."""
+    world = World("n1")
+    peers = Peers(world)
+    use = PodsOf("", Selector(), Selector())
+    one = policy("x/one", "{podSelector: {}}")
+    assert isinstance(one, NetworkPolicy)
+    for ends in ("the policy", "the namespace"):
+        world.take_policy(one.key, one)
+        world.take_namespace("x", {})
+        peers.namespace_changed("x")
+        peers.use(one.key, [use])
+        assert list(world.policies()) == [one] and peers._selectors
+        world.take_policy(one.key, None)
+        if ends == "the policy":
+            peers.use(one.key, [])
+        else:
+            world.take_namespace("x", None)
+            peers.namespace_changed("x")
+        assert (world._policies, peers._selectors) == ({}, {})
