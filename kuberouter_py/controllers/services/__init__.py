@@ -3,8 +3,8 @@
 controller.py     called by runner.py: syncs, comparisons, questions; the lock
 decisions.py      all keys that were rung: each one's share, in the order of these passes over it:
   desired.py        virtual servers, set members, addresses, routes, of one Service
-                    (../endpoints.py which endpoints; ../admission.py which addresses; scheduling.py, sources.py,
-                    policies.py, healthchecks.py what their names say; marks.py which packet mark a Service port has)
+                    (../endpoints.py which endpoints; outside.py, ../admission.py which addresses; scheduling.py,
+                    sources.py, policies.py, healthchecks.py what their names say; marks.py which mark a port has)
   dsr.py            direct server return instead, where it was asked for
   weights.py        weights that Pods ask for
   drain.py          what leaves and still has connections; orphans.py what an earlier process left

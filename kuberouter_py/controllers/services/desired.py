@@ -16,6 +16,12 @@ from kuberouter_py.controllers.claims import Item, Share, Unit
 from kuberouter_py.controllers.endpoints import Candidates, Chosen, candidates, choose
 from kuberouter_py.controllers.services.healthchecks import has_health_check, health_check_units
 from kuberouter_py.controllers.services.marks import MarkOf
+from kuberouter_py.controllers.services.outside import (
+    ADDRESS_REFUSED,
+    external_addresses,
+    service_note,
+    without_cluster_ip,
+)
 from kuberouter_py.controllers.services.policies import ShortCircuit, silence
 from kuberouter_py.controllers.services.scheduling import Scheduling, scheduling, without_affinity
 from kuberouter_py.controllers.services.sources import SourceRanges, allowed, source_ranges
@@ -42,8 +48,7 @@ from kuberouter_py.model.values import cidr_text
 
 SERVERS, MEMBERS, ADDRESSES, ROUTES = "virtual servers", "set members", "addresses", "routes"
 EVERY_DESTINATION = Destination()
-# Why an address of a Service is not served on this node, as the reason of a note.
-ADDRESS_REFUSED, CLUSTER_IP_HELD = "AddressRefused", "ClusterIPHeld"
+CLUSTER_IP_HELD = "ClusterIPHeld"  # why one is not served on this node, as the reason of a note
 
 
 class Decision(NamedTuple):
@@ -71,14 +76,14 @@ def decide(
     """What this node should hold for the Service. cluster_ip: see Admission; mark_of: see Marks."""
     how = scheduling(service, view.missing_schedulers)
     ranges = source_ranges(service)
-    notes = [_note(service, "UnusablePart", text, event=True) for text in service.unusable]
+    notes = [service_note(service, "UnusablePart", text, event=True) for text in service.unusable]
     notes += [
-        _note(service, "UnusablePart", f"EndpointSlice {part.key.name}: {text}")
+        service_note(service, "UnusablePart", f"EndpointSlice {part.key.name}: {text}")
         for part in slices
         for text in part.unusable
     ]
-    notes += [_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
-    notes += [_note(service, "SourceRangeRefused", text, event=True) for text in ranges.reasons]
+    notes += [service_note(service, "SchedulerRefused", text, event=True) for text in how.reasons]
+    notes += [service_note(service, "SourceRangeRefused", text, event=True) for text in ranges.reasons]
     admission = Admission(config, view.service_cidrs, cluster_ip)
     units: dict[Hashable, Unit] = {
         key: (*_health_checks(service, view.nodeport_addresses, view), *unit)
@@ -88,43 +93,17 @@ def decide(
         family = family_of(cluster_address)
         if family not in view.families:
             continue
-        external = _external_addresses(service, family, view, admission, notes)
+        external = external_addresses(service, family, view, admission, notes)
         if link := view.holder(cluster_address):
             message = f"ClusterIP {address_text(cluster_address)} is not served on this node: its link {link} has it"
-            notes.append(_note(service, CLUSTER_IP_HELD, message))
+            notes.append(service_note(service, CLUSTER_IP_HELD, message))
         for port in service.ports:
             frontends = _allowed(service, _frontends(service, port, cluster_address, external, view), config, notes)
             units.update(_port_units(service, port, slices, [*frontends], how, view, config, mark_of))
+    notes += without_cluster_ip(service, view, admission)
     if ranges.by_family:
         _restrict(units, service, ranges, view)
     return Decision(Share((service.created, *service.key), units), tuple(notes))
-
-
-def _note(service: Service, reason: str, message: str, *, event: bool = False) -> Note:
-    return Note("Service", service.key, reason, message, event)
-
-
-def _external_addresses(
-    service: Service, family: int, view: NodeView, admission: Admission, notes: list[Note]
-) -> dict[bytes, bool]:
-    """Served external addresses of the family -> whether the VIP is ours to bind (S2.03, S2.04, S10.05).
-
-    One that another link of this node has is not: it is the node's own, or kube-vip or keepalived brought it and
-    decides over it. Nor is another node's: bound here, it would cut this node off from that one (K3s' ServiceLB writes
-    every node's address into the status).
-    """
-    asked = [(address, "externalIP", admission.refuse_external) for address in service.external_ips]
-    asked += [(address, "load-balancer address", admission.refuse_ingress) for address in service.ingress_ips]
-    served: dict[bytes, bool] = {}
-    for address, what, refuse in asked:
-        if family_of(address) != family or address in served:
-            continue
-        if reason := refuse(address):
-            message = f"{what} {address_text(address)} is not served: {reason}"
-            notes.append(_note(service, ADDRESS_REFUSED, message, event=True))
-        else:
-            served[address] = address not in view.local and address not in view.elsewhere
-    return served
 
 
 def _frontends(
@@ -148,7 +127,7 @@ def _allowed(service: Service, frontends: Iterable[Frontend], config: Config, no
             yield frontend
             continue
         message = f"{address_text(frontend.address)} is not served: inside --excluded-cidrs ({cidr_text(held)})"
-        if (note := _note(service, ADDRESS_REFUSED, message, event=True)) not in notes:
+        if (note := service_note(service, ADDRESS_REFUSED, message, event=True)) not in notes:
             notes.append(note)
 
 

@@ -12,17 +12,11 @@ from typing import Any, NamedTuple
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.endpoints import candidates, left_out
 from kuberouter_py.controllers.matches import Packet
-from kuberouter_py.controllers.services.desired import (
-    ADDRESS_REFUSED,
-    ADDRESSES,
-    CLUSTER_IP_HELD,
-    MEMBERS,
-    ROUTES,
-    SERVERS,
-)
+from kuberouter_py.controllers.services.desired import ADDRESSES, CLUSTER_IP_HELD, MEMBERS, ROUTES, SERVERS
 from kuberouter_py.controllers.services.explain.known import Known
 from kuberouter_py.controllers.services.explain.question import NODE, Frontend, Origin
 from kuberouter_py.controllers.services.healthchecks import HEALTH_CHECKS
+from kuberouter_py.controllers.services.outside import ADDRESS_REFUSED
 from kuberouter_py.controllers.services.refusals import refusal_text
 from kuberouter_py.controllers.services.view import NodeView
 from kuberouter_py.model.cluster import Endpoint, EndpointSlice, Service, ServicePort

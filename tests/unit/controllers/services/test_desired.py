@@ -218,11 +218,12 @@ def test_both_families_with_their_own_slices() -> None:
 
 
 def test_a_family_without_a_cluster_ip_has_no_frontend_at_all() -> None:
-    """S1.04, S11.03: also its NodePorts, externalIPs and load-balancer addresses are ignored, and nobody is blamed."""
-    one = service(ports=[port(80, 30080)], external=["2001:db8:1::7"], ingress=["2001:db8:2::7"])
-    found = decided(one, SLICE, SLICE6)
+    """S1.04, S11.03: also its NodePorts, externalIPs and load-balancer addresses are ignored."""
+    found = decided(service(ports=[port(80, 30080)]), SLICE, SLICE6)
     assert frontends(found) == {"TCP 10.96.0.10:80", "TCP 192.168.0.1:30080"}
     assert found.notes == ()
+    asked = service(ports=[port(80, 30080)], external=["2001:db8:1::7"], ingress=["2001:db8:2::7"])
+    assert decided(asked, SLICE, SLICE6).share == found.share
 
 
 def test_a_family_that_the_node_does_not_serve_is_left_out() -> None:
@@ -358,6 +359,32 @@ def test_another_services_cluster_ip_is_refused_where_no_service_cidr_is_known()
     found = decided(service(ingress=["10.43.0.1"]), SLICE, cluster_ip=lambda address: address == packed("10.43.0.1"))
     assert frontends(found) == {"TCP 10.96.0.10:80"}
     assert reasons(found) == ["load-balancer address 10.43.0.1 is not served: a ClusterIP of this cluster"]
+
+
+def test_an_external_address_of_a_family_without_a_cluster_ip_is_told_of() -> None:
+    one = service(external=["203.0.113.7", "2001:db8:1::7"], ingress=["2001:db8:1::7", "2001:db8:1::8"])
+    found = decided(one, SLICE)
+    assert frontends(found) == {"TCP 10.96.0.10:80", "TCP 203.0.113.7:80"}
+    assert reasons(found) == [
+        "externalIP 2001:db8:1::7 is not served: the Service has no IPv6 ClusterIP",
+        "load-balancer address 2001:db8:1::8 is not served: the Service has no IPv6 ClusterIP",
+    ]
+    assert {(note.reason, note.event) for note in found.notes} == {("AddressRefused", True)}
+
+
+def test_where_the_node_has_not_got_the_family_nobody_misses_the_address() -> None:
+    assert reasons(decided(service(external=["2001:db8:1::7"]), SLICE, view=replace(VIEW, families=(4,)))) == []
+
+
+def test_external_addresses_of_a_headless_service_are_told_of() -> None:
+    one = msgspec.structs.replace(service(external=["203.0.113.7", "198.51.100.1"]), cluster_ips=())
+    found = decided(one, SLICE)
+    assert frontends(found) == set()
+    ranges = "203.0.113.0/24, 2001:db8:1::/64, 192.168.0.0/24"
+    assert reasons(found) == [
+        "externalIP 203.0.113.7 is not served: the Service has no ClusterIP",
+        f"externalIP 198.51.100.1 is not served: outside --service-external-ip-range ({ranges})",
+    ]
 
 
 def test_excluded_ranges_are_somebody_elses() -> None:
