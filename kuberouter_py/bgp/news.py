@@ -1,6 +1,7 @@
 """Owns the news of BIRD: it listens to BIRD's log for sessions that come and go, and to BIRD's control socket for BIRD
 itself. Nothing is asked again and again to hear of them: they announce themselves (inotify(7), and the end of a
-connection). Only where a node has no inotify instance left the log is looked at now and then.
+connection). What cannot is looked at now and then: a BIRD that hung when we came, and everything where a node has no
+inotify instance left.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from kuberouter_py.bgp.states import SessionStates
 from kuberouter_py.bgp.tail import Tail
 from kuberouter_py.bgp.watching import LOOK, watch
 from kuberouter_py.model.bgp import SessionNews
-from kuberouter_py.ports import EdgeError
+from kuberouter_py.ports import Busy, EdgeError
 from kuberouter_py.waker import Waker
 
 # Seconds between two times that BIRD is said to have ended: one that dies at once shall not keep the node busy.
@@ -48,6 +49,7 @@ class News:
         self._rouse_at: list[float] = []
         self._watcher: int | None = None
         self._opened = False
+        self._hung = False  # it is there, and could not be asked how its sessions stand
         self._waker = Waker()
 
     def open(self) -> None:
@@ -57,9 +59,8 @@ class News:
         self._opened = True
         self._watcher = watch(self._files.socket.parent)
         self._log.to_the_end()
-        if self._connect() and self._control:
-            with contextlib.suppress(EdgeError):  # it ends in this moment: run() hears of it
-                self._states.begin(self._control.ask("show protocols"))
+        if self._connect():
+            self._begin()
 
     def stop(self) -> None:
         """From any thread, or a signal handler: run() returns, also one that has not begun."""
@@ -82,6 +83,8 @@ class News:
                 last, due = now, None
                 self._on_process(False)
             if due is None and not self._control and self._connect():
+                if self._hung:
+                    self._begin()
                 self._on_process(True)
             self._rouse()
             ready = self._wait(due)
@@ -102,7 +105,8 @@ class News:
         self._rouse_at = left
 
     def _wait(self, due: float | None) -> set[int]:
-        until = min([*self._rouse_at[:1], *([] if due is None else [due]), *self._next_look()], default=None)
+        looks = [time.monotonic() + LOOK] if due is None and self._must_look() else []
+        until = min([*self._rouse_at[:1], *([] if due is None else [due]), *looks], default=None)
         poll = select.poll()
         for source in (self._waker, self._watcher, self._control):
             if source is not None:
@@ -110,9 +114,9 @@ class News:
         left = None if until is None else max(until - time.monotonic(), 0) * 1000
         return {number for number, _ in poll.poll(left)}
 
-    def _next_look(self) -> list[float]:
-        """For what nobody announces."""
-        return [] if self._watcher is not None else [time.monotonic() + LOOK]
+    def _must_look(self) -> bool:
+        """Whether something may happen that nobody announces."""
+        return self._watcher is None or (not self._control and self._files.socket.exists())
 
     def _tell(self) -> None:
         for line in self._log.lines():
@@ -124,9 +128,17 @@ class News:
     def _connect(self) -> bool:
         try:
             self._control = Control(str(self._files.socket))
-        except EdgeError:
+        except EdgeError as error:
+            self._hung = isinstance(error, Busy)
             return False
         return True
+
+    def _begin(self) -> None:
+        """How the sessions stand, of which the log has told before we came."""
+        assert self._control is not None
+        self._hung = False
+        with contextlib.suppress(EdgeError):  # it ends in this moment: run() hears of it
+            self._states.begin(self._control.ask("show protocols"))
 
     def _has_ended(self) -> bool:
         assert self._control is not None

@@ -14,12 +14,12 @@ WELCOME = b"0001 BIRD 2.0.12 ready.\n"
 
 class FakeBird:
     """Answers every command with `answer`: a whole one ("0000 \\n"). asked: the commands. Told "down" it ends, on_end
-    first. hangs: it takes connections and answers nothing.
+    first. where: a path, or a socket that is bound. hangs: it takes connections and answers nothing.
     """
 
     def __init__(
         self,
-        path: Path,
+        where: Path | socket.socket,
         answer: Callable[[str], bytes] = lambda _: b"0000 \n",
         *,
         on_end: Callable[[], None] = lambda: None,
@@ -32,8 +32,7 @@ class FakeBird:
         if not hangs:
             self._answers.set()
         self._connections: list[socket.socket] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
+        self._listener = where if isinstance(where, socket.socket) else _bound(where)
         self._listener.listen(8)
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -67,3 +66,9 @@ class FakeBird:
                     self._on_end()
                     self.end()
                     return
+
+
+def _bound(path: Path) -> socket.socket:
+    found = socket.socket(socket.AF_UNIX)
+    found.bind(str(path))
+    return found

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import queue
+import socket
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kuberouter_py import inotify
 from kuberouter_py.bgp import news as news_module
+from kuberouter_py.bgp.control import Control
 from kuberouter_py.bgp.files import files
 from kuberouter_py.bgp.news import News
 from kuberouter_py.model.bgp import SessionNews
@@ -20,6 +23,11 @@ from tests.fakes.bird import FakeBird
 from tests.fakes.speakers import packed
 
 WITHIN = 60.0
+PROTOCOLS = (
+    b"2002-Name       Proto      Table      State  Since         Info\n"
+    b"1002-peer_192_0_2_254 BGP        ---        up     01:02:03.000  Established\n"
+    b"0000 \n"
+)
 UP = "2026-11-30 02:43:06.416 <TRACE> peer_192_0_2_254: State changed to up\n"
 
 
@@ -68,3 +76,26 @@ def test_a_directory_that_cannot_be_is_told_with_its_reason(tmp_path: Path) -> N
     (tmp_path / "file").touch()
     with pytest.raises(EdgeError, match="file/run: Not a directory"):
         Listening(tmp_path / "file" / "run").news.open()
+
+
+def test_one_that_was_silent_is_tried_again(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news_module, "LOOK", 0.01)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(listening.files.socket))  # and nothing in the directory changes from now on
+        listening.start()
+        bird = FakeBird(door)
+        assert listening.process.get(timeout=WITHIN)
+        bird.end()
+
+
+def test_sessions_of_one_that_hung_when_we_came_go_down(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news_module, "LOOK", 0.01)
+    monkeypatch.setattr(news_module, "Control", partial(Control, within=0.05))
+    bird = FakeBird(listening.files.socket, lambda _: PROTOCOLS, hangs=True)
+    listening.start()
+    monkeypatch.setattr(news_module, "Control", Control)
+    bird.go_on()
+    assert listening.process.get(timeout=WITHIN)
+    listening.files.log.write_text(UP.replace(" up", " down"))
+    assert listening.sessions.get(timeout=WITHIN) == SessionNews(packed("192.0.2.254"), up=False)
+    bird.end()
