@@ -79,10 +79,21 @@ def test_a_directory_that_cannot_be_is_told_with_its_reason(tmp_path: Path) -> N
 
 
 def test_one_that_was_silent_is_tried_again(listening: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def control(path: str) -> Control:
+        try:
+            return Control(path)
+        finally:
+            tried.put(path)
+
     monkeypatch.setattr(news_module, "LOOK", 0.01)
+    monkeypatch.setattr(news_module, "Control", control)
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(str(listening.files.socket))  # and nothing in the directory changes from now on
         listening.start()
+        for _ in range(2):  # by open() and by run()
+            tried.get(timeout=WITHIN)
         bird = FakeBird(door)
         assert listening.process.get(timeout=WITHIN)
         bird.end()
