@@ -20,6 +20,7 @@ from kuberouter_py.observe.denied import DeniedCounters
 from kuberouter_py.observe.histogram import Histogram, histogram_family, merged
 from kuberouter_py.observe.http import Response
 from kuberouter_py.observe.service_metrics import ServiceCounters, service_metrics
+from kuberouter_py.ports import EdgeError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -67,8 +68,9 @@ _WRITES = {
 class Metrics:
     """Counts what is reported to it (any thread); `exposition` is asked by the HTTP server.
 
-    version: of this package. counters: reads IPVS now, with its Services' names; called at each scrape.
-    statuses: every controller's status now. denied: what the firewall has denied until now. sessions: of BGP, now.
+    version: of this package. counters: reads IPVS now, with its Services' names; called at each scrape, and may raise
+    EdgeError. statuses: every controller's status now. denied: what the firewall has denied until now. sessions: of
+    BGP, now.
     """
 
     def __init__(
@@ -154,7 +156,7 @@ class Metrics:
     def collect(self) -> Iterator[Metric]:
         """Called by prometheus_client at each scrape."""
         began = time.monotonic()
-        found = [*service_metrics(self._service_counters())]
+        found = [*service_metrics(self._counted_by_ipvs())]
         with self._lock:
             self._export.observe(time.monotonic() - began)
             found += self._sync_metrics()
@@ -162,6 +164,13 @@ class Metrics:
         yield from self._denied_metrics()
         yield from bgp_metrics(self._sessions())
         yield from self._standing_metrics()
+
+    def _counted_by_ipvs(self) -> Sequence[ServiceCounters]:
+        """None where it cannot be read, which is among the controller's failures: the rest is still told."""
+        try:
+            return [*self._service_counters()]
+        except EdgeError:
+            return ()
 
     def _denied_metrics(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily

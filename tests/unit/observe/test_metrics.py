@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from prometheus_client.parser import text_string_to_metric_families
@@ -13,6 +14,7 @@ from kuberouter_py.observe.histogram import Histogram
 from kuberouter_py.observe.http import Response
 from kuberouter_py.observe.metrics import PROGRAMMING_BUCKETS, SYNC_BUCKETS, Metrics
 from kuberouter_py.observe.service_metrics import ServiceCounters
+from kuberouter_py.ports import EdgeError
 from tests.unit.observe.bgp_documents import NODE, ROUTER
 from tests.unit.observe.documents import SERVICES
 
@@ -71,6 +73,19 @@ def test_no_rates_where_the_kernel_estimates_none() -> None:
     samples = scrape(Metrics("0.1.0", lambda: [still], lambda: [SERVICES]))
     assert samples["kube_router_service_packets_in", LABELS] == 70
     assert not [name for name, _ in samples if name.endswith(("_cps", "ps_in", "ps_out"))]
+
+
+def test_without_ipvs_everything_else_is_told() -> None:
+    def counters() -> Iterator[ServiceCounters]:
+        yield ROW
+        raise EdgeError("IPVS: Operation not permitted")
+
+    metrics = Metrics("0.1.0", counters, lambda: [SERVICES])
+    metrics.synced(report(0.5, full=True))
+    samples = scrape(metrics)
+    assert not [name for name, _ in samples if name.startswith("kube_router_service_")]
+    assert samples["kube_router_controller_synced", (("controller", "services"),)] == 1
+    assert samples["kube_router_controller_ipvs_services_sync_time_count", ()] == 1
 
 
 def test_syncs_under_both_names() -> None:
