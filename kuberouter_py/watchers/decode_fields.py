@@ -170,14 +170,19 @@ def addresses(texts: Iterable[str | None] | None, where: str, unusable: list[str
 
 
 def cidr(text: str) -> Cidr:
-    """A network; host bits are cut off. Raises ValueError."""
+    """A network; host bits are cut off. The length after an IPv4-mapped IPv6 address is IPv4's, or as for every Go
+    component that of all 128 bits. Raises ValueError.
+    """
     base, slash, length = text.strip().partition("/")
     if not slash:
         raise ValueError(f"{text[:80]!r} is not a CIDR")
     packed = address(base)
-    if not (length.isascii() and length.isdecimal() and len(length) <= 3 and int(length) <= 8 * len(packed)):
+    if not (length.isascii() and length.isdecimal() and len(length) <= 3):
         raise ValueError(f"{text[:80]!r} is not a CIDR")
-    return Cidr(ip_network((packed, int(length)), strict=False).network_address.packed, int(length))
+    bits = int(length) - 96 if ":" in base and len(packed) == 4 and int(length) >= 96 else int(length)
+    if bits > 8 * len(packed):
+        raise ValueError(f"{text[:80]!r} is not a CIDR")
+    return Cidr(ip_network((packed, bits), strict=False).network_address.packed, bits)
 
 
 def cidrs(texts: Iterable[str | None], where: str, unusable: list[str]) -> tuple[Cidr, ...]:

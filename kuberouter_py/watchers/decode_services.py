@@ -16,13 +16,15 @@ from kuberouter_py.model.cluster import (
     ServiceCidr,
     ServicePort,
 )
-from kuberouter_py.model.kernel import family_of
+from kuberouter_py.model.kernel import address_text, family_of
+from kuberouter_py.model.values import cidr_text
 from kuberouter_py.watchers.decode_fields import (
     FAMILIES,
     DecodeError,
     Metadata,
     address,
     addresses,
+    cidr,
     cidrs,
     created,
     our_annotations,
@@ -106,7 +108,7 @@ def service(key: ObjectKey, json: ServiceJson, unusable: list[str]) -> Service:
         internal_local=_local("internalTrafficPolicy", spec.internalTrafficPolicy),
         external_local=_local("externalTrafficPolicy", spec.externalTrafficPolicy),
         health_check_node_port=_health_check_node_port(spec.healthCheckNodePort, unusable),
-        source_ranges=tuple(text or "" for text in spec.loadBalancerSourceRanges or ()),
+        source_ranges=tuple(_source_range(text or "") for text in spec.loadBalancerSourceRanges or ()),
         annotations=our_annotations(json.metadata.annotations),
         unusable=tuple(unusable),
     )
@@ -180,6 +182,15 @@ def _health_check_node_port(number: int | None, unusable: list[str]) -> int:
     except ValueError as error:
         unusable.append(f"spec.healthCheckNodePort: {error}")
         return 0
+
+
+def _source_range(text: str) -> str:
+    """As it is written without leading zeros and the like (S7.02, S11.06); what is none stays, for who decides."""
+    base, slash, _ = text.strip().partition("/")
+    try:
+        return cidr_text(cidr(text)) if slash else address_text(address(base))
+    except ValueError:
+        return text
 
 
 def _local(field: str, policy: str | None) -> bool:

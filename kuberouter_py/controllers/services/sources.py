@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_network
+from ipaddress import IPv6Interface, ip_interface
 from typing import NamedTuple
 
 from kuberouter_py.controllers.services.view import NodeView
@@ -23,10 +23,13 @@ def source_ranges(service: Service) -> SourceRanges:
     reasons: list[str] = []
     for text in service.source_ranges:
         try:
-            network = ip_network(text.strip(), strict=False)
+            written = ip_interface(text.strip())
+            if isinstance(written, IPv6Interface) and written.ipv4_mapped:
+                raise ValueError  # of IPv4, and of more than there is of it
         except ValueError:
             reasons.append(f"loadBalancerSourceRanges: {text.strip()!r} is no range; it allows nobody")
             continue
+        network = written.network
         cidr = Cidr(network.network_address.packed, network.prefixlen)
         found[network.version] = (*found.get(network.version, ()), cidr)
     if reasons:

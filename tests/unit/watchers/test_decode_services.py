@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kuberouter_py.controllers.services.sources import SourceRanges, source_ranges
 from kuberouter_py.model.cluster import (
     READY,
     SERVING,
@@ -20,7 +21,7 @@ from kuberouter_py.model.cluster import (
 )
 from kuberouter_py.model.kernel import Protocol
 from kuberouter_py.watchers.decode import DecodeError, decode
-from kuberouter_py.watchers.decode_fields import address
+from kuberouter_py.watchers.decode_fields import address, cidr
 
 WEB = ObjectKey("shop", "web")
 
@@ -169,6 +170,34 @@ def test_a_health_check_port_that_does_not_exist_is_none(number: int) -> None:
     got = service(ports=[{"port": 80}], type="LoadBalancer", healthCheckNodePort=number)
     assert (got.health_check_node_port, len(got.ports)) == (0, 1)
     assert got.unusable == (f"spec.healthCheckNodePort: {number} is not a port",)
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("010.0.0.0/8", "10.0.0.0/8"),
+        (" 198.051.100.007/24 ", "198.51.100.0/24"),
+        ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+        ("::ffff:010.0.0.0/8", "10.0.0.0/8"),
+        ("192.000.002.001", "192.0.2.1/32"),
+        ("::ffff:192.0.2.1", "192.0.2.1/32"),
+        ("2001:DB8::/32", "2001:db8::/32"),
+        ("::/0", "::/0"),
+    ],
+)
+def test_source_ranges_are_read_as_every_other_address(text: str, network: str) -> None:
+    """S7.02, S11.06"""
+    got = source_ranges(service(loadBalancerSourceRanges=[text]))
+    assert got == SourceRanges({4 if "." in network else 6: (cidr(network),)}, ())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "10.0.0.256/8", "10.0.0.0/33", "::ffff:10.0.0.0/129", "::ffff:10.0.0.0/40", "any"]
+)
+def test_one_bad_source_range_still_closes_both_families(text: str) -> None:
+    got = source_ranges(service(loadBalancerSourceRanges=[text, "010.0.0.0/8"]))
+    assert got.by_family == {4: (cidr("10.0.0.0/8"),), 6: ()}
+    assert len(got.reasons) == 1
 
 
 def test_ingress_by_ip_mode() -> None:
