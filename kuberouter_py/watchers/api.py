@@ -112,9 +112,13 @@ class ApiClient:
         return data
 
     def stream(self, path: str, query: Mapping[str, str], read_timeout: float, accept: str = JSON) -> LineStream:
-        """A watch. read_timeout: seconds of silence after which the peer counts as dead."""
-        response, asked = self._open("GET", path, query, None, "", read_timeout, accept)
-        return LineStream(response, asked)
+        """A watch. read_timeout: seconds of silence after which the peer counts as dead, see LineStream.expect. The
+        headers, which come before there is anything to tell, are waited for as long as any answer.
+        """
+        response, asked = self._open("GET", path, query, None, "", min(read_timeout, READ_TIMEOUT), accept)
+        lines = LineStream(response, asked)
+        lines.expect(read_timeout)
+        return lines
 
     def close(self) -> None:
         """Every request under way in any thread fails at once; a later one opens a new connection."""
@@ -237,7 +241,7 @@ class ApiClient:
 
 
 class MetadataOnly:
-    """following.Api over the same client, for objects of which the metadata is all that is wanted.
+    """asking.Api over the same client, for objects of which the metadata is all that is wanted.
 
     A server that cannot leave out the rest (none of today's) sends whole objects, which hold it as well.
     """

@@ -7,12 +7,12 @@ thread around it watcher.py's; what has been heard is holding.py's.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Callable
 
 import structlog
 
 from kuberouter_py.watchers import api_errors as errors
+from kuberouter_py.watchers.asking import Api, Stream
 from kuberouter_py.watchers.backoff import Backoff
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
@@ -27,26 +27,15 @@ log = structlog.get_logger(__name__)
 PAGE_SIZE = 500  # objects; client-go's default (M1.03)
 WATCH_SECONDS = 300  # a watch is asked to last this long, and up to as much again (M1.05)
 DEADLINE_SLACK = 30.0  # seconds that the server may be late with ending a watch before it counts as dead
+# Seconds; three bookmarks that did not come. Once it has sent one, kube-apiserver sends one a minute until the stream's
+# end (its cacher's defaultBookmarkFrequency); before that, or from a server without them, silence says nothing.
+SILENCE = 180.0
 VERY_SHORT = 1.0  # seconds; a watch that ends sooner and brought nothing is a warning sign (M1.11)
 PROBE_SECONDS = 600.0  # between looks for an optional kind that the server does not have (M3.04)
 MOST_WATCH_FAILURES = 5  # in a row, before a list is tried instead (M1.07)
 MOST_REFUSALS = 5  # in a row, before an optional kind that we may not see is asked for as rarely as an absent one
 HASTY = 10.0  # seconds; a version that expires sooner after its list is no reason to list again at once
 MOST_STREAM_FAILURES = 3  # in a row, before a paged list is tried instead of a streamed one
-
-
-class Stream(Protocol):
-    def __iter__(self) -> Iterator[bytes]: ...
-
-    def close(self) -> None: ...
-
-
-class Api(Protocol):
-    """What a watcher asks of api.py. Both raise ApiError; so does iterating a stream."""
-
-    def get(self, path: str, query: Mapping[str, str]) -> bytes: ...
-
-    def stream(self, path: str, query: Mapping[str, str], read_timeout: float) -> Stream: ...
 
 
 class Follower:
@@ -290,6 +279,8 @@ class Follower:
             self._adopt(listing, about.resource_version)
         else:
             self._held.seen(about.resource_version)
+            if self._stream and self._held.listing is None:
+                self._stream.expect(SILENCE)
 
     def _url(self) -> str:
         return self._kind.paths[self._path]

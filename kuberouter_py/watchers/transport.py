@@ -5,6 +5,7 @@ Only what urllib3 does is known here; it is imported when the first client is ma
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -16,7 +17,8 @@ from kuberouter_py.watchers.api_errors import ApiError, Unreachable, Untrusted
 READ_SIZE = 1 << 16
 
 # A dead peer shows within 45 s (M1.05): probes after 30 s idle, then every 5 s, three of them; TCP_USER_TIMEOUT (ms)
-# does the same while something of ours is unacknowledged, when keepalive is silent (tcp(7)).
+# does the same while something of ours is unacknowledged, when keepalive is silent (tcp(7)). A server that hangs, or is
+# dead behind a load balancer, shows by neither: the kernel, or the balancer, acknowledges. That is LineStream.expect's.
 SOCKET_OPTIONS = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -38,6 +40,14 @@ class LineStream:
         self._response = response
         self._asked = asked
         self._closed = threading.Event()
+        self._silence = 0.0  # seconds
+
+    def expect(self, seconds: float) -> None:
+        """From now on so much silence breaks the stream. For the thread that iterates."""
+        self._silence = seconds
+        if connection := self._response.connection:  # None: all of it is here
+            with contextlib.suppress(OSError):  # so it is, and the socket is closed
+                connection.opened.settimeout(seconds)
 
     def __iter__(self) -> Iterator[bytes]:
         parts: list[bytes] = []
@@ -53,9 +63,16 @@ class LineStream:
                     parts.append(rest)
         except Exception as error:
             if not self._closed.is_set():
-                raise transport_error(error, self._asked) from None
+                raise self._broken(error) from None
         finally:
             self._response.close()
+
+    def _broken(self, error: Exception) -> ApiError:
+        from urllib3.exceptions import ReadTimeoutError
+
+        if isinstance(error, ReadTimeoutError):
+            return Unreachable(f"{self._asked}: timed out, nothing was heard for {self._silence:g} s")
+        return transport_error(error, self._asked)
 
     def close(self) -> None:
         """From any thread; whoever iterates comes back at once."""
@@ -78,7 +95,9 @@ def transport_error(error: Exception, asked: str) -> ApiError:
 
 
 def register_sockets(pool_manager: Any, sockets: WeakSet[socket.socket]) -> None:
-    """Let every connection that the pool makes show its socket, so that close() reaches a request in another thread."""
+    """Let every connection that the pool makes show its socket, so that close() reaches a request in another thread,
+    and LineStream.expect the socket of a response that the connection was handed over to (http.client's will_close).
+    """
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
     def showing(pool: Any) -> type:
@@ -86,6 +105,7 @@ def register_sockets(pool_manager: Any, sockets: WeakSet[socket.socket]) -> None
 
         def connect(self: Any) -> None:
             base.connect(self)
+            self.opened = self.sock
             sockets.add(self.sock)
 
         return type(pool.__name__, (pool,), {"ConnectionCls": type(base.__name__, (base,), {"connect": connect})})

@@ -7,9 +7,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from kuberouter_py.watchers.asking import Api
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
-from kuberouter_py.watchers.following import Api, Follower
+from kuberouter_py.watchers.following import Follower
 from kuberouter_py.watchers.kinds import Kind
 from kuberouter_py.watchers.status import WatchStatus
 

@@ -69,6 +69,7 @@ class FakeStream:
         self._script = script
         self._passes = passes
         self.closed = False
+        self.expected: list[float] = []  # what silence is the end, from when on it was not the request's
 
     def __iter__(self) -> Iterator[bytes]:
         for entry in self._script:
@@ -80,6 +81,9 @@ class FakeStream:
                 self._passes(entry)
             else:
                 yield entry
+
+    def expect(self, seconds: float) -> None:
+        self.expected.append(seconds)
 
     def close(self) -> None:
         self.closed = True

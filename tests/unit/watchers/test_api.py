@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kuberouter_py.ports import Unavailable
+from kuberouter_py.watchers import api
 from kuberouter_py.watchers import api_errors as errors
 from kuberouter_py.watchers.api import ApiClient, MetadataOnly
 
@@ -51,8 +52,10 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def chunks(self, *parts: bytes, end: bool = True) -> None:
+    def chunks(self, *parts: bytes, end: bool = True, **headers: str) -> None:
         self.send_response(200)
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for part in parts:
@@ -149,6 +152,47 @@ def test_silence_past_the_deadline_is_a_dead_peer(server: Server, client: ApiCli
     with pytest.raises(errors.Unreachable, match=r"[Tt]imed out"):
         next(stream)
     release.set()
+
+
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_what_silence_is_the_end_may_change_while_the_stream_is_read(
+    server: Server, client: ApiClient, handed_over: bool
+) -> None:
+    """Also where the server will close the connection: then the response alone has the socket."""
+    release = threading.Event()
+
+    def hold(handler: Handler) -> None:
+        handler.chunks(b'{"a":1}\n', end=False, **({"Connection": "close"} if handed_over else {}))
+        release.wait(30.0)
+
+    server.answer = hold
+    opened = client.stream("/watch", {}, 30.0)
+    lines = iter(opened)
+    assert next(lines) == b'{"a":1}'
+    opened.expect(0.2)
+    with pytest.raises(errors.Unreachable, match=r"GET /watch: timed out, nothing was heard for 0\.2 s"):
+        next(lines)
+    release.set()
+
+
+def test_a_server_that_hangs_before_the_headers_of_a_watch(
+    server: Server, client: ApiClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are waited for as long as any answer, not until the watch would end; what comes after them is."""
+    release = threading.Event()
+    monkeypatch.setattr(api, "READ_TIMEOUT", 0.2)
+
+    def hang(_handler: Handler) -> None:
+        release.wait(30.0)
+
+    server.answer = hang
+    with pytest.raises(errors.Unreachable, match=r"read timeout=0\.2"):
+        client.stream("/watch", {}, 5.0)
+    release.set()
+    server.answer = lambda handler: handler.chunks(b"{}\n")
+    stream = client.stream("/watch", {}, 600.0)
+    assert 600.0 in [connected.gettimeout() for connected in client._sockets]
+    assert list(stream) == [b"{}"]
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -10,7 +10,7 @@ import pytest
 from kuberouter_py.watchers import api_errors as errors
 from kuberouter_py.watchers.broadcaster import Broadcaster
 from kuberouter_py.watchers.cache import Cache
-from kuberouter_py.watchers.following import PROBE_SECONDS
+from kuberouter_py.watchers.following import PROBE_SECONDS, SILENCE
 from kuberouter_py.watchers.kinds import SERVICE_CIDRS, SERVICES, own_node
 from kuberouter_py.watchers.watcher import Watcher
 from tests.fakes.scripted_api import Answer, FakeApi, FakeStream, World, bookmark, event, failure, items, key, thing
@@ -225,6 +225,31 @@ def test_strange_lines_are_a_broken_connection() -> None:
     world = World([bookmark("3", end=True), b"<html>"], [bookmark("4")])
     assert world.play()[0] == pytest.approx(1.2)
     assert world.asked[1] == "watch 3"
+
+
+def test_once_a_bookmark_has_come_silence_ends_the_stream_which_is_resumed() -> None:
+    """A list's end is no such bookmark, nor is what comes before it: of those a server sends one and no more."""
+    silence = errors.Unreachable("nothing was heard for 180 s")
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(world.watcher.status().last_error)
+
+    world = World(
+        [bookmark("2"), bookmark("3", end=True), event("ADDED", thing("a", "4")), 300.0],
+        [bookmark("5"), bookmark("6"), SILENCE, silence],
+        silence,
+        [look, 300.0],
+    )
+    world.api.answers, rest = world.api.answers[:3], world.api.answers[3:]
+    assert world.play() == pytest.approx([0.0, 1.2, 2.4])
+    assert world.watcher.status().last_error == str(silence)
+    world.api.answers = rest
+    world.play()
+    assert world.asked == ["stream ", "watch 4", "watch 6", "watch 6"]
+    assert [stream.expected for stream in world.api.streams] == [[], [SILENCE] * 2, []]
+    assert seen == [""]
+    assert world.watcher.status().lists == 1
 
 
 def test_unknown_event_types_are_passed_over() -> None:
