@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 
 from kuberouter_py.config import Config
 from kuberouter_py.observe.health import Health, ProxyHealth
-from kuberouter_py.observe.http import HttpServer, Question, Route, Tcp, Unix, json_response, text_response
+from kuberouter_py.observe.http import HttpServer, Question, Route, json_response, text_response
+from kuberouter_py.observe.listening import Tcp, Unix
 from kuberouter_py.observe.metrics import Metrics
 
 Document = Callable[[], object]  # something plain that JSON can say

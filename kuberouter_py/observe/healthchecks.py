@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from kuberouter_py.model.healthcheck import HealthCheck, HealthCheckPort
 from kuberouter_py.model.kernel import address_text
-from kuberouter_py.observe.http import ANY_PATH, HttpServer, Response, Tcp, json_response
+from kuberouter_py.observe.http import ANY_PATH, HttpServer, Response, json_response
+from kuberouter_py.observe.listening import Tcp
 from kuberouter_py.ports import Actual, Plan, Refused
 
 

@@ -1,9 +1,9 @@
 """One small HTTP server for everything that may be asked of the agent: health, metrics, the local socket.
 
-Owns listening, limits and errors; what is answered are callables given by endpoints.py. One thread accepts for all
-listeners; each request has a short-lived thread of its own, so that a slow client delays nobody. When all places are
-taken the oldest connection is cut: nobody can keep a probe out by holding connections. Listeners that are known at the
-start are given to serve(), those that come and go to open() and close().
+Owns limits and errors; what is answered are callables given by endpoints.py, where is in listening.py. One thread
+accepts for all listeners; each request has a short-lived thread of its own, so that a slow client delays nobody. When
+all places are taken the oldest connection is cut: nobody can keep a probe out by holding connections. Listeners that
+are known at the start are given to serve(), those that come and go to open() and close().
 """
 
 from __future__ import annotations
@@ -24,34 +24,13 @@ from urllib.parse import parse_qsl
 
 import structlog
 
+from kuberouter_py.observe.listening import Tcp, Unix, Where, listen
 from kuberouter_py.observe.socket import MOST_FORM
 
 PLACES = 32  # connections answered at the same time; kubelet, a scraper and a load balancer need a handful
 PATIENCE = 10.0  # seconds that a client may let pass between two bytes
 ANY_PATH = "*"  # a route's path that answers for all that have no route of their own
 BIND_AGAIN = 5.0  # seconds between attempts to bind what somebody else holds (kube-proxy on its way out)
-
-
-class Tcp(NamedTuple):
-    """address "": all of both families."""
-
-    address: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address or '*'}:{self.port}"
-
-
-class Unix(NamedTuple):
-    """A socket file that only root may use. Its directory is made."""
-
-    path: str
-
-    def __str__(self) -> str:
-        return self.path
-
-
-Where = Tcp | Unix
 
 
 class Response(NamedTuple):
@@ -110,7 +89,7 @@ class HttpServer:
 
         epoll takes what is registered while another thread waits in it (epoll_wait(2)).
         """
-        listener = _listen(where)
+        listener = listen(where)
         self._routes[where] = _without_parameters(routes)
         self._listeners[where] = listener
         self._selector.register(listener, selectors.EVENT_READ, where)
@@ -149,7 +128,7 @@ class HttpServer:
     def _bind_all(self, places: list[Where]) -> None:
         for where in places:
             try:
-                listener = _listen(where)
+                listener = listen(where)
             except OSError as error:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 if self._unbound.get(where) != reason:
@@ -212,45 +191,6 @@ def _shut(connection: socket.socket) -> None:
         connection.shutdown(socket.SHUT_RDWR)
     except OSError:
         pass
-
-
-def _listen(where: Where) -> socket.socket:
-    listener = _bound(where)
-    listener.setblocking(False)  # accept() must not wait for a client that has left between the news and the call
-    return listener
-
-
-def _bound(where: Where) -> socket.socket:
-    if isinstance(where, Unix):
-        return _listen_unix(where.path)
-    if where.address:
-        family = socket.AF_INET6 if ":" in where.address else socket.AF_INET
-        return socket.create_server((where.address, where.port), family=family, backlog=PLACES)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(("", where.port), family=socket.AF_INET6, backlog=PLACES, dualstack_ipv6=True)
-    return socket.create_server(("", where.port), backlog=PLACES)
-
-
-def _listen_unix(path: str) -> socket.socket:
-    """Takes the place of a socket file that nobody answers on any more; OSError where somebody does."""
-    Path(path).parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(path)
-        except (ConnectionRefusedError, FileNotFoundError):
-            Path(path).unlink(missing_ok=True)
-        else:
-            raise OSError("another agent answers there")
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(path)
-        os.chmod(path, 0o600)  # before listen: nobody can have connected yet
-        listener.listen(PLACES)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -17,7 +17,8 @@ from kuberouter_py.cli import main
 from kuberouter_py.cli.options import go_style
 from kuberouter_py.config import Config
 from kuberouter_py.observe.bgp import bgp_text, routes_document, service_document
-from kuberouter_py.observe.http import HttpServer, Response, Unix, json_response, text_response
+from kuberouter_py.observe.http import HttpServer, Response, json_response, text_response
+from kuberouter_py.observe.listening import Unix
 from tests.unit.observe.bgp_documents import DOCUMENT as SESSIONS
 from tests.unit.observe.bgp_documents import IN, OUT, ROUTER
 from tests.unit.observe.documents import DOCUMENT

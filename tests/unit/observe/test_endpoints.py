@@ -9,7 +9,8 @@ import pytest
 from kuberouter_py.config import Config
 from kuberouter_py.observe.endpoints import http_server
 from kuberouter_py.observe.health import Health, ProxyHealth
-from kuberouter_py.observe.http import HttpServer, Question, Route, Tcp, Unix, Where
+from kuberouter_py.observe.http import HttpServer, Question, Route
+from kuberouter_py.observe.listening import Tcp, Unix, Where
 from kuberouter_py.observe.metrics import Metrics
 from kuberouter_py.observe.socket import ask
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kuberouter_py.observe import http as server_module
-from kuberouter_py.observe.http import HttpServer, Response, Tcp, Unix, json_response, text_response
+from kuberouter_py.observe.http import HttpServer, Response, json_response, text_response
+from kuberouter_py.observe.listening import Tcp, Unix
 from kuberouter_py.observe.socket import MOST_FORM, NoAgent, NoAnswer, ask
 
 LOOPBACK = Tcp("127.0.0.1", 0)
