@@ -8,6 +8,7 @@ are known at the start are given to serve(), those that come and go to open() an
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
@@ -31,6 +32,9 @@ PLACES = 32  # connections answered at the same time; kubelet, a scraper and a l
 PATIENCE = 10.0  # seconds that a client may let pass between two bytes
 ANY_PATH = "*"  # a route's path that answers for all that have no route of their own
 BIND_AGAIN = 5.0  # seconds between attempts to bind what somebody else holds (kube-proxy on its way out)
+# The connection stays in the queue, and would be news again at once.
+_USED_UP = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+REST = 0.1  # seconds until it is taken all the same
 
 
 class Response(NamedTuple):
@@ -146,7 +150,11 @@ class HttpServer:
         try:
             routes = self._routes[where]
             connection, _ = listener.accept()
-        except (OSError, KeyError):  # gone again before it was taken, or nobody listens there any more
+        except KeyError:  # nobody listens there any more
+            return
+        except OSError as error:  # mostly: gone again before it was taken
+            if error.errno in _USED_UP:
+                time.sleep(REST)
             return
         with self._lock:
             if len(self._connections) >= PLACES:
@@ -155,7 +163,10 @@ class HttpServer:
                 _shut(oldest)
             self._connections[connection] = None
         arguments = (connection, routes, isinstance(where, Unix))
-        threading.Thread(target=self._answer, args=arguments, name="http request", daemon=True).start()
+        try:
+            threading.Thread(target=self._answer, args=arguments, name="http request", daemon=True).start()
+        except RuntimeError:  # no thread can be had (pids.max)
+            self._drop(connection)
 
     def _answer(self, connection: socket.socket, routes: Mapping[str, Question], forms: bool) -> None:
         try:
@@ -163,9 +174,12 @@ class HttpServer:
         except OSError:  # the client went away
             pass
         finally:
-            with self._lock:
-                self._connections.pop(connection, None)
-            connection.close()
+            self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._connections.pop(connection, None)
+        connection.close()
 
     def _close_all(self) -> None:
         for key in list(self._selector.get_map().values()):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -103,6 +106,44 @@ def test_held_connections_keep_nobody_out(serve: Serve, monkeypatch: pytest.Monk
     assert held[0].recv(1) == b""  # the oldest was cut
     for connection in held:
         connection.close()
+
+
+def test_without_descriptors_it_rests_and_then_answers(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = [errno.EMFILE, errno.ENFILE, errno.ENOBUFS]
+    rests: list[float] = []
+    accept = socket.socket.accept
+
+    def accept_or_refuse(listener: socket.socket) -> tuple[socket.socket, object]:
+        if refusals:
+            raise OSError(refusals.pop(), "none left")
+        return accept(listener)
+
+    monkeypatch.setattr(socket.socket, "accept", accept_or_refuse)
+    monkeypatch.setattr(server_module, "time", SimpleNamespace(monotonic=time.monotonic, sleep=rests.append))
+    server = HttpServer()
+    server.serve(LOOPBACK, {"/": lambda: text_response(200, "ok")})
+    assert get(serve(server).port(LOOPBACK), "/")[0] == 200
+    assert rests == [server_module.REST] * 3
+
+
+def test_without_a_thread_one_connection_is_closed_and_the_next_answered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = ["can't start new thread"]
+    start = threading.Thread.start
+
+    def start_or_refuse(thread: threading.Thread) -> None:
+        if thread.name == "http request" and refusals:
+            raise RuntimeError(refusals.pop())
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
+    server = HttpServer()
+    server.serve(LOOPBACK, {"/": lambda: text_response(200, "ok")})
+    port = serve(server).port(LOOPBACK)
+    with pytest.raises(ConnectionError):
+        get(port, "/")
+    assert get(port, "/")[0] == 200
 
 
 def test_local_socket(serve: Serve, tmp_path: Path) -> None:
