@@ -5,10 +5,12 @@ from __future__ import annotations
 import queue
 import socket
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from kuberouter_py import inotify
 from kuberouter_py.bgp.control import command
 from kuberouter_py.bgp.engine import BROKEN, KEY, Engine
 from kuberouter_py.bgp.files import files
@@ -178,6 +180,41 @@ def test_one_that_dies_is_started_again_at_once(engine: Engine, router: Router, 
     settle(engine, {})
     assert not listening.process.get(timeout=WITHIN)
     assert engine.read().ours == {}
+
+
+def test_one_that_hangs_is_not_started_again(engine: Engine) -> None:
+    settle(engine, {KEY: SPEAKER})
+    pid = engine.files.pid.read_text().strip()
+    sh(f"kill -STOP {pid}")
+    try:
+        with ExitStack() as waiting:
+            with pytest.raises(BlockingIOError):
+                while True:
+                    connection = waiting.enter_context(socket.socket(socket.AF_UNIX))
+                    connection.setblocking(False)
+                    connection.connect(str(engine.files.socket))
+            assert engine.revive() == f"no answer from BIRD on {engine.files.socket} within 10 s"
+        assert engine.files.pid.read_text().strip() == pid
+    finally:
+        sh(f"kill -CONT {pid}")
+    assert engine.read().ours == {KEY: SPEAKER}
+
+
+def test_sessions_are_told_where_no_inotify_instance_is_left(engine: Engine, router: Router) -> None:
+    limit = Path("/proc/sys/fs/inotify/max_user_instances")
+    before = limit.read_text()
+    limit.write_text("0")
+    try:
+        listening = Listening(engine)
+        with pytest.raises(OSError, match="inotify_init1"):
+            inotify.watch(engine.files.socket.parent, inotify.CREATE)
+        router.configure()
+        settle(engine, {KEY: SPEAKER})
+        assert listening.process.get(timeout=WITHIN)
+        assert listening.sessions.get(timeout=WITHIN) == SessionNews(ROUTER, up=True)
+        listening.stop()
+    finally:
+        limit.write_text(before)
 
 
 def test_a_port_that_another_program_has_is_tried_again(engine: Engine, router: Router) -> None:

@@ -94,6 +94,29 @@ def test_it_is_started_again_and_ends_without_a_configuration(engine: Engine, be
     assert "BIRD was ended by signal 9\n" in said and "BIRD ended with status 0\n" in said
 
 
+def test_one_that_hangs_is_ended_with_it(engine: Engine, beside: Beside) -> None:
+    bring(engine, {KEY: SPEAKER})
+    beside.start()
+    until(lambda: answers(engine.files), "it does not start")
+    pid = engine.files.pid.read_text().strip()
+    sh(f"kill -STOP {pid}")
+    assert f"no answer from BIRD on {engine.files.socket} within 10 s\n" in beside.stop()
+    assert not Path("/proc", pid).exists()
+
+
+def test_one_whose_socket_is_gone_is_ended_with_it(engine: Engine, beside: Beside, router: Router) -> None:
+    router.configure(session="graceful restart on;")
+    announce("10.96.0.10/32", 2)
+    bring(engine, {KEY: SPEAKER})
+    beside.start()
+    router.wait_for("10.96.0.10/32")
+    pid = engine.files.pid.read_text().strip()
+    engine.files.socket.unlink()
+    assert "BIRD has not ended" not in beside.stop()
+    assert not Path("/proc", pid).exists()
+    until(lambda: "10.96.0.10/32" not in router.routes(), "the router keeps what it was told")
+
+
 def test_it_withdraws_when_it_is_stopped(engine: Engine, beside: Beside, router: Router) -> None:
     router.configure(session="graceful restart on;")
     announce("10.96.0.10/32", 2)
