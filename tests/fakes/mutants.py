@@ -61,8 +61,8 @@ def _enters_last() -> Patch:
     """Pods enter their guards when everything else has been written."""
 
     def enter(self: Decisions, dirty: Dirty) -> set[ObjectKey]:
-        pods = self.membership.unsettled(self._targets)
-        self._targets = set()
+        pods = self.membership.unsettled(self._intake.targets)
+        self._intake.targets = set()
         return pods
 
     return patch.object(Decisions, "enter", enter)

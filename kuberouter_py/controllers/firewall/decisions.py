@@ -22,13 +22,15 @@ from typing import Any
 from kuberouter_py.config import Config
 from kuberouter_py.controllers.claims import Item, Share
 from kuberouter_py.controllers.firewall import chains as fixed
+from kuberouter_py.controllers.firewall.concerned import Concerned
 from kuberouter_py.controllers.firewall.guards import Guard, Guards, guard_chain, guards_of, policies_of
+from kuberouter_py.controllers.firewall.intake import Intake
 from kuberouter_py.controllers.firewall.membership import Membership
-from kuberouter_py.controllers.firewall.notes import Notes, bridge_notes, policy_notes
+from kuberouter_py.controllers.firewall.notes import Notes, bridge_notes
 from kuberouter_py.controllers.firewall.peers import Peers, PeerSet
 from kuberouter_py.controllers.firewall.population import Population
 from kuberouter_py.controllers.firewall.rules import EGRESS, allowed
-from kuberouter_py.controllers.firewall.rung import NAMESPACE, POD, POLICY, Rung
+from kuberouter_py.controllers.firewall.rung import POD, Rung
 from kuberouter_py.controllers.firewall.sets import Need, block_members, families_of, header, holds_peers
 from kuberouter_py.controllers.firewall.standing import CHAINS, FILTER, MEMBERS, SETS, SYSCTLS, Standing, led_to
 from kuberouter_py.controllers.firewall.view import BRIDGE_NF, View
@@ -48,7 +50,6 @@ class Decisions:
     def __init__(self, config: Config, node_name: str, cluster: PoliciesOfCluster, reconciler: Reconciler) -> None:
         self._config = config
         self._node_name = node_name
-        self._cluster = cluster
         self._reconciler = reconciler
         self.view = View()
         self.world = World(node_name)
@@ -58,11 +59,11 @@ class Decisions:
         self.membership = Membership(config, self.world, self.guards)
         self.standing = Standing(reconciler)
         self._population = Population(self.peers)
-        self._targets: set[ObjectKey] = set()  # local pods that may want other guards, or have other addresses
-        self._recompile: set[Guard] = set()
+        self.concerned = Concerned()
+        self._intake = Intake(
+            cluster, self.world, self.peers, self.guards, self._population, self.concerned, self.notes
+        )
         self._written_for: dict[Guard, frozenset[Need]] = {}  # what a guard's rules speak of, as decided last
-        self._suspects: set[bytes] = set()  # addresses of pods whose flows may be forbidden since
-        self._eased: set[bytes] = set()  # addresses that are others' since, or of pods that may be allowed more
         self._lead_anew = True
         self._led: set[str] = set()  # names of the guards that ways lead to, as claimed last
         self._led_as_of: tuple[int, ...] = ()
@@ -82,72 +83,37 @@ class Decisions:
 
     def take_all(self) -> None:
         """Everything there is."""
-        cluster = self._cluster
-        namespaces = (Rung(NAMESPACE, each.key) for each in cluster.namespaces())
-        policies = (Rung(POLICY, each.key) for each in cluster.policies())
-        self.take([*namespaces, *policies, *(Rung(POD, each.key) for each in cluster.pods_in_full())])
+        self._intake.take_all()
         self._population.begin()
 
     def take(self, rung: Iterable[Rung]) -> None:
-        """Namespaces and policies before pods: a pod is asked about once."""
-        keys: dict[str, set[ObjectKey]] = {NAMESPACE: set(), POLICY: set(), POD: set()}
-        for kind, key in rung:
-            if kind in keys:
-                keys[kind].add(key)
-        for key in keys[NAMESPACE]:
-            self._take_namespace(key)
-        for key in keys[POLICY]:
-            self._take_policy(key)
-        for key in keys[POD]:
-            self._take_pod(key)
-
-    def _take_namespace(self, key: ObjectKey) -> None:
-        namespace = self._cluster.namespace(key)
-        news = self.world.take_namespace(key.name, namespace.labels if namespace else None)
-        for peers, pods in self.peers.namespace_changed(key.name) if news else ():
-            self._population.look_at_in(pods, peers)
-
-    def _take_policy(self, key: ObjectKey) -> None:
-        policy = self._cluster.policy(key)
-        if policy == self.world.policy(key):
-            return
-        self._targets |= self.world.take_policy(key, policy)
-        self._recompile |= self.guards.of_policy(key)
-        self.notes.about(POLICY, key, policy_notes(policy))
-
-    def _take_pod(self, key: ObjectKey) -> None:
-        before = self.world.pods.get(key)
-        for touched in self.world.take_pod(key, self._cluster.pod(key)):
-            self._eased.update(*(pod.ips for pod in (before, self.world.pods.get(touched)) if pod is not None))
-            self._population.look_at((touched,))
-            if any(pod is not None and self.world.is_local(pod) for pod in (self.world.pods.get(touched), before)):
-                self._targets.add(touched)
+        self._intake.take(rung)
 
     def look(self, view: View) -> None:
         """The node is so now."""
         if view == self.view:
             return
         if view.families != self.view.families:
-            self._recompile |= self.guards.known()
+            self._intake.recompile |= self.guards.known()
             self._population.look_at(self.world.pods)
-            self._targets.update(pod.key for pod in self.world.local())
+            self._intake.targets.update(pod.key for pod in self.world.local())
         self.view = view
         self._lead_anew = True
 
     # -- the stages ------------------------------------------------------------------------------------------------
 
     def grow(self, dirty: Dirty) -> None:
-        for key in self._targets:
+        for key in self._intake.targets:
             pod = self.world.pods.get(key)
-            self.suspect(self.world.addresses(key))
+            self.concerned.changed(self.world.addresses(key))
             wanted = guards_of(self.world, pod) if pod is not None and self.world.is_local(pod) else {}
             new = self.guards.want(key, wanted)
-            self._recompile |= new
+            self._intake.recompile |= new
             self._lead_anew = self._lead_anew or bool(new)
-        for guard in self._recompile & self.guards.known():
+        for guard in self._intake.recompile & self.guards.known():
             self._compile(guard, dirty)
-        self._recompile = set()
-        self._tidy = self._tidy or bool(self._targets)
+        self._intake.recompile = set()
+        self._tidy = self._tidy or bool(self._intake.targets)
         if self._lead_anew:
             self._lead(dirty, {guard.name for guard in self.guards.known()} | self.membership.names())
 
@@ -199,8 +165,8 @@ class Decisions:
 
     def enter(self, dirty: Dirty) -> set[ObjectKey]:
         """Returns the pods that this and the stages after it are about."""
-        pods = self.membership.unsettled(self._targets)
-        self._targets = set()
+        pods = self.membership.unsettled(self._intake.targets)
+        self._intake.targets = set()
         standing = self.standing.led_to(self.view.families)
         self._claim({("in", pod): self._in(pod, standing, stay=True) for pod in pods}, dirty)
         return pods
@@ -214,8 +180,8 @@ class Decisions:
 
     def move(self, pods: Collection[ObjectKey], dirty: Dirty) -> None:
         come, gone = self._population.settle(self.view.families, self._waiting(pods))
-        self._suspects.update(member.entry.address for member in gone)
-        self._eased.update(member.entry.address for member in come)
+        self.concerned.allowed_less(member.entry.address for member in gone)
+        self.concerned.allowed_more(member.entry.address for member in come)
         self._want(come, gone, dirty)
         dirty[MEMBERS] |= self._late
         self._late = set()
@@ -274,23 +240,6 @@ class Decisions:
 
     # -- flows that were allowed once ------------------------------------------------------------------------------
 
-    def suspects(self) -> set[bytes]:
-        """Addresses of pods whose flows may be forbidden since this was asked last."""
-        suspects, self._suspects = self._suspects, set()
-        return suspects
-
-    def suspect(self, addresses: Collection[bytes]) -> None:
-        self._suspects.update(addresses)
-        self._eased.update(addresses)
-
-    def has_suspects(self) -> bool:
-        return bool(self._suspects)
-
-    def eased(self) -> set[bytes]:
-        """Addresses that are other pods' or nobody's since this was asked last, or of pods that may be allowed more."""
-        eased, self._eased = self._eased, set()
-        return eased
-
     def cut(self, members: Iterable[SetMember], dirty: Dirty) -> None:
         """None of these flows is to be picked up again."""
         self._claim({("cut", member): _share(("cut", member), _members([member])) for member in members}, dirty)
@@ -303,7 +252,7 @@ class Decisions:
     def as_if_written(self, dirty: Dirty) -> None:
         """The stages after grow(), had everything been written that was claimed."""
         standing = led_to(self._reconciler.wanted(CHAINS), self.view.families)
-        pods, self._targets = self._targets, set()
+        pods, self._intake.targets = self._intake.targets, set()
         self.move((), dirty)
         self._claim({("isolated", pod): self._isolated(pod, standing, stay=False) for pod in pods}, dirty)
         self._claim({("in", pod): self._in(pod, standing, stay=False) for pod in pods}, dirty)
@@ -327,7 +276,8 @@ class Decisions:
         policies = policies_of(self.world, guard)
         if policies is None:
             return
-        self.suspect([address for pod in self.guards.pods(guard) for address in self.world.addresses(pod)])
+        pods = self.guards.pods(guard)
+        self.concerned.changed([address for pod in pods for address in self.world.addresses(pod)])
         items: list[Item] = []
         needs: set[Need] = set()
         last = f"{guard.words()} -g {fixed.REFUSE_FROM if guard.direction == EGRESS else fixed.REFUSE_TO}"

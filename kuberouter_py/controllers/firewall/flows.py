@@ -53,11 +53,11 @@ class CutFlows:
         return self._cuts.due()
 
     def look_again(self) -> None:
-        self._decisions.suspect(self._unlooked)
+        self._decisions.concerned.allowed_less(self._unlooked)
 
     def step(self, now: float, nothing_dirty: Callable[[], Dirty]) -> Outcome | None:
         """None: there was nothing to do."""
-        if self._config.netpol_cut_established and self._decisions.has_suspects():
+        if self._config.netpol_cut_established and self._decisions.concerned.has_suspects():
             return self._look(now, nothing_dirty)
         if over := {*self._cuts.over(now), *self._needless()}:
             return self._end(over, nothing_dirty())
@@ -66,7 +66,7 @@ class CutFlows:
     def _look(self, now: float, nothing_dirty: Callable[[], Dirty]) -> Outcome:
         """Forget those that are forbidden now, when none of their packets can bring them back."""
         outcome = Outcome()
-        suspects = self._decisions.suspects() | self._unlooked
+        suspects = self._decisions.concerned.suspects() | self._unlooked
         self._unlooked = set()
         self._unread.pop(FLOWS, None)
         try:
@@ -91,7 +91,7 @@ class CutFlows:
         """Only those at addresses that a change was about are judged; all of them when the node is another than before,
         and those that an earlier process left.
         """
-        view, eased = self._decisions.view, self._decisions.eased()
+        view, eased = self._decisions.view, self._decisions.concerned.eased()
         cut = self._cuts.at(eased if view is self._judged_in else None)
         self._judged_in = view
         return needless(cut, self._decisions.world, view.own) if cut else []
