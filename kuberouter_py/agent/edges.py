@@ -21,7 +21,7 @@ from kuberouter_py.kernel.ipvs import VirtualServers
 from kuberouter_py.kernel.links import Addresses, Links, find_link, link_states, lookup
 from kuberouter_py.kernel.looking import Looking
 from kuberouter_py.kernel.namespaces import ProcNamespaces
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_addresses import PodAddresses
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.kernel.sysctl import Sysctls

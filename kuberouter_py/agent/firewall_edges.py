@@ -13,7 +13,7 @@ from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.links import link_states
 from kuberouter_py.kernel.looking import LookingAtRules
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.sysctl import Sysctls
 from kuberouter_py.model.kernel import LinkState, SetMember
 from kuberouter_py.model.names import FIREWALL_CHAINS, FIREWALL_SETS, firewall_set

@@ -17,7 +17,7 @@ from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.links import link_states
 from kuberouter_py.kernel.lookup_rules import LookupRules
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_GENERIC, NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_bridge import PodBridges
 from kuberouter_py.kernel.pod_routes import PodRoutes
 from kuberouter_py.kernel.processes import Processes

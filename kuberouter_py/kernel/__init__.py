@@ -1,7 +1,8 @@
 """Everything that is read from, and written into, this node's kernel. Values in and out (model/, ports.py): nothing
 here decides, and nothing else in the package speaks netlink or runs a program.
 
-doors      netlink.py (bulk), generic_netlink.py, rtnetlink.py (layouts; rtnetlink_routes.py), namespaces.py; command.py
+doors      netlink_socket.py (bulk), netlink.py (what a message is made of), generic_netlink.py, rtnetlink.py (layouts;
+           rtnetlink_routes.py), namespaces.py; command.py
 of all     ipset.py (ipset_codec.py, ipset_write.py), iptables.py (iptables_text.py, iptables_flavours.py), sysctl.py;
            former.py: how things were before us
 Services   ipvs.py (ipvs_codec.py, ipvs_table.py, ipvs_write.py, ipvs_templates.py); links.py, routes.py: addresses

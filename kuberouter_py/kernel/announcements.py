@@ -15,7 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from typing import ClassVar, Final
 
-from kuberouter_py.kernel import netlink
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE
 from kuberouter_py.ports import Busy, EdgeError, Unavailable
 from kuberouter_py.waker import Waker
 
@@ -63,7 +63,7 @@ class Announcements(ABC):
         if self._socket is not None:
             return
         try:
-            channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.NETLINK_ROUTE)
+            channel = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_ROUTE)
             try:
                 channel.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, self._receive_queue)
             except PermissionError:

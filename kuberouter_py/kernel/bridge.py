@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kuberouter_py.kernel import rtnetlink
 from kuberouter_py.kernel.former import Former, FormerValues
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, error_text
 from kuberouter_py.model import names
 from kuberouter_py.ports import Actual, EdgeError, Plan, Refused
 

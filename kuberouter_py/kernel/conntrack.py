@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from errno import EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT
 
 from kuberouter_py.kernel import netlink
-from kuberouter_py.kernel.netlink import Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import Batch, NetlinkError
 from kuberouter_py.model.kernel import Flow, Protocol
 from kuberouter_py.ports import EdgeError, Unavailable
 

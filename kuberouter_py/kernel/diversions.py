@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from kuberouter_py.kernel import netlink, rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.links import find_link
-from kuberouter_py.kernel.netlink import Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import Batch, NetlinkError, error_text
 from kuberouter_py.kernel.rtnetlink_routes import RTN_LOCAL, RouteMessage, RuleMessage
 from kuberouter_py.model.kernel import Diversion
 from kuberouter_py.model.names import DIVERSION_PRIORITY, DIVERSION_TABLE, ROUTE_PROTOCOL
@@ -112,7 +112,7 @@ class Diversions:
     def _send(self, family: int, messages: Sequence[bytes], *fine: int) -> str:
         failed = self._batch.send(messages).values()
         number = next((number for number in failed if number not in fine), 0)
-        return f"IPv{family} rule or route of table {DIVERSION_TABLE}: {netlink.error_text(number)}" if number else ""
+        return f"IPv{family} rule or route of table {DIVERSION_TABLE}: {error_text(number)}" if number else ""
 
 
 def _rule(wanted: Diversion) -> RuleMessage:

@@ -1,11 +1,11 @@
-"""Generic netlink: its header, and the number that a family of it (IPVS) has. The transport is netlink.py's."""
+"""Generic netlink: its header, and the number that a family of it (IPVS) has. The transport is netlink_socket.py's."""
 
 from __future__ import annotations
 
 import struct
 
 from kuberouter_py.kernel import netlink
-from kuberouter_py.kernel.netlink import Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import Batch, NetlinkError, error_text
 from kuberouter_py.ports import Unavailable
 
 _GENL_ID_CTRL = 16
@@ -31,7 +31,7 @@ def generic_family(batch: Batch, name: str, module: str) -> int:
         answers = batch.request(ask)
     except NetlinkError as error:
         raise Unavailable(
-            f"this kernel offers no {name}: {netlink.error_text(error.errno)}; on the host, try: modprobe {module}"
+            f"this kernel offers no {name}: {error_text(error.errno)}; on the host, try: modprobe {module}"
         ) from error
     found = netlink.attributes(answers[0], 4).get(_CTRL_ATTR_FAMILY_ID) if answers else None
     if found is None:

@@ -16,7 +16,7 @@ from typing import Final
 from kuberouter_py.kernel import netlink
 from kuberouter_py.kernel.former import Former, FormerValues
 from kuberouter_py.kernel.generic_netlink import generic_family, generic_header
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, error_text
 from kuberouter_py.kernel.rtnetlink import AF_INET, AF_INET6
 from kuberouter_py.model import names
 from kuberouter_py.model.podnet import Listener

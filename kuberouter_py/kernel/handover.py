@@ -11,7 +11,7 @@ import errno
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.kernel import route_codec
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, error_text
 from kuberouter_py.kernel.own_routes import OwnRoutes, Place, protocol_name
 from kuberouter_py.kernel.rtnetlink_routes import RouteMessage
 from kuberouter_py.model.bgp import Announced

@@ -14,7 +14,7 @@ from errno import EEXIST, EINVAL, ENOENT, EOPNOTSUPP
 
 from kuberouter_py.kernel import ipset_codec as codec
 from kuberouter_py.kernel.ipset_write import Held, write
-from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_NETFILTER, Batch, NetlinkError
 from kuberouter_py.model.kernel import IpSet, MemberValue, SetEntry, SetMember
 from kuberouter_py.model.names import SET_PREFIX
 from kuberouter_py.model.notation_sets import set_text

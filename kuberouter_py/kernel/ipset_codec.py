@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from kuberouter_py.kernel import netlink
+from kuberouter_py.kernel import netlink, netlink_socket
 from kuberouter_py.model.kernel import NOMATCH, IpSet, MemberValue, SetEntry
 
 CREATE, DESTROY, SWAP, LIST, ADD, DEL, TEST, TYPE = 2, 3, 6, 7, 9, 10, 11, 13
@@ -117,7 +117,7 @@ class Header(NamedTuple):
 
 
 def error_text(number: int) -> str:
-    return _ERRORS.get(number) or netlink.error_text(number)
+    return _ERRORS.get(number) or netlink_socket.error_text(number)
 
 
 # -- Messages to the kernel --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from errno import ENOENT
 
 from kuberouter_py.kernel import ipset_codec as codec
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.model.kernel import MemberValue, SetEntry, SetMember
 from kuberouter_py.model.notation_sets import entry_text
 from kuberouter_py.ports import Refused

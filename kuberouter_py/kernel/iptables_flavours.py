@@ -13,6 +13,7 @@ from typing import Final, Literal
 from kuberouter_py.kernel import netlink
 from kuberouter_py.kernel.command import CommandFailed
 from kuberouter_py.kernel.iptables_text import Saved, parse
+from kuberouter_py.kernel.netlink_socket import NETLINK_NETFILTER, Batch, error_text
 from kuberouter_py.kernel.own_writes import OWN_WRITES
 from kuberouter_py.ports import EdgeError, Unavailable
 
@@ -47,7 +48,7 @@ def nf_tables_lacks(family: int) -> str:
     table = struct.pack("=BBH", _NFPROTO[family], 0, 0)
     name = netlink.text(_NFTA_TABLE_NAME, "kuberouter-py-probe")
     kind = _NFNL_SUBSYS_NFTABLES << 8 | _NFT_MSG_NEWTABLE
-    channel = netlink.Batch(netlink.NETLINK_NETFILTER)
+    channel = Batch(NETLINK_NETFILTER)
     try:
         failed = channel.send([
             netlink.message(_NFNL_MSG_BATCH_BEGIN, 0, begin),
@@ -55,7 +56,7 @@ def nf_tables_lacks(family: int) -> str:
         ])  # fmt: skip
     finally:
         channel.close()
-    return f"nf_tables of this kernel, IPv{family}: {netlink.error_text(max(failed.values()))}" if failed else ""
+    return f"nf_tables of this kernel, IPv{family}: {error_text(max(failed.values()))}" if failed else ""
 
 
 @dataclass

@@ -18,7 +18,7 @@ from kuberouter_py.kernel import ipvs_codec as codec
 from kuberouter_py.kernel import ipvs_table
 from kuberouter_py.kernel.generic_netlink import generic_family
 from kuberouter_py.kernel.ipvs_write import Writing, look
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.kernel import (
     DestinationKey,

@@ -11,7 +11,7 @@ from errno import EEXIST, ENOENT, ESRCH
 from operator import itemgetter
 
 from kuberouter_py.kernel import ipvs_codec as codec
-from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, NetlinkError, error_text
 from kuberouter_py.model.kernel import DestinationKey, ServerKey, VirtualServer
 from kuberouter_py.model.notation_servers import destination_option, scheduling_options, server_option
 from kuberouter_py.ports import EdgeError, Refused

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 from kuberouter_py.kernel import rtnetlink, rtnetlink_routes
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch, NetlinkError, error_text
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch, NetlinkError, error_text
 from kuberouter_py.kernel.rtnetlink import IFF_PROMISC, IFF_UP, LinkMessage
 from kuberouter_py.kernel.rtnetlink_routes import RTPROT_KERNEL
 from kuberouter_py.model.kernel import Address, Link, LinkState, address_text

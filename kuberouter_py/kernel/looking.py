@@ -12,7 +12,7 @@ from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.ipvs import VirtualServers
 from kuberouter_py.kernel.ipvs_templates import template
 from kuberouter_py.kernel.links import way_to
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.rtnetlink_routes import RTN_LOCAL
 from kuberouter_py.model.kernel import Chain, Rules, ServerKey, SetMember, VirtualServer
 from kuberouter_py.model.names import SERVICES_SETS

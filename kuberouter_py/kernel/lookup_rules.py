@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from kuberouter_py.kernel import netlink, rtnetlink_routes
-from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, NetlinkError, error_text
 from kuberouter_py.kernel.rtnetlink import RTM_DELRULE, RTM_NEWRULE
 from kuberouter_py.kernel.rtnetlink_routes import RuleMessage
 from kuberouter_py.model.cluster import Cidr

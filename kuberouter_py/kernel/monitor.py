@@ -12,6 +12,7 @@ from typing import Final
 
 from kuberouter_py.kernel import netlink, rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.announcements import RECEIVE_QUEUE, Announcements
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.rtnetlink import AF_BRIDGE, IFF_PROMISC, IFF_UP, LinkMessage
 from kuberouter_py.model.names import DIVERSION_TABLE, ROUTE_PROTOCOL, is_vip_link
 
@@ -46,7 +47,7 @@ class Monitor(Announcements):
         self._addresses: dict[tuple[int, bytes], bool] = {}  # of other links -> tentative
 
     def _take_stock(self) -> None:
-        batch = netlink.Batch(netlink.NETLINK_ROUTE, strict=True)
+        batch = Batch(NETLINK_ROUTE, strict=True)
         try:
             self._links = {link.index: link for link in map(rtnetlink.read_link, batch.dump(rtnetlink.all_links()))}
             ports = map(rtnetlink.read_link, batch.dump(rtnetlink.all_links(AF_BRIDGE)))

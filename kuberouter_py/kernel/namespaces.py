@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from kuberouter_py.kernel import rtnetlink
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.ports import EdgeError, NetworkNamespace, Refused, Unavailable
 
 _CLONE_NEWNET: Final = 0x4000_0000

@@ -13,7 +13,7 @@ from errno import ENOENT
 from typing import Final
 
 from kuberouter_py.kernel import netlink
-from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_NETFILTER, Batch, NetlinkError, error_text
 from kuberouter_py.ports import EdgeError
 
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_*
@@ -66,7 +66,7 @@ class NfTables:
         ])  # fmt: skip
         number = next((number for number in failed.values() if number != ENOENT), 0)
         if number or self.has(family, table):
-            raise EdgeError(f"nft delete table {'ip' if family == 4 else 'ip6'} {table}: {netlink.error_text(number)}")
+            raise EdgeError(f"nft delete table {'ip' if family == 4 else 'ip6'} {table}: {error_text(number)}")
 
     def close(self) -> None:
         self._batch.close()

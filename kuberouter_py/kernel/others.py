@@ -18,7 +18,7 @@ from kuberouter_py.kernel.ipset import entries_of, headers
 from kuberouter_py.kernel.iptables import LOCK_WAIT
 from kuberouter_py.kernel.iptables_flavours import FAMILIES, FLAVOURS, Flavour, Programs
 from kuberouter_py.kernel.links import find_link, link_states
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, Batch, NetlinkError
 from kuberouter_py.kernel.nftables import NfTables
 from kuberouter_py.kernel.others_rules import removal
 from kuberouter_py.kernel.rtnetlink import LinkMessage

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from typing import NamedTuple, TypeVar
 
 from kuberouter_py.kernel import rtnetlink_routes
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch, NetlinkError
 from kuberouter_py.kernel.rtnetlink_routes import RouteMessage
 from kuberouter_py.model.names import ROUTE_PROTOCOL
 from kuberouter_py.model.podnet import RouteKey

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from kuberouter_py.kernel import rtnetlink
 from kuberouter_py.kernel.links import find_link
 from kuberouter_py.kernel.namespaces import batch_in
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, error_text
 from kuberouter_py.kernel.rtnetlink import CONF_ARP_IGNORE, CONF_RP_FILTER, IFF_LOOPBACK, IFF_NOARP, IFF_UP, LinkMessage
 from kuberouter_py.model.kernel import PodAddress, address_text, family_of
 from kuberouter_py.model.names import POD_TUNNELS, RULE_COMMENT

@@ -11,7 +11,7 @@ from typing import Final
 
 from kuberouter_py.kernel import rtnetlink
 from kuberouter_py.kernel.links import find_link
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, error_text
 from kuberouter_py.kernel.rtnetlink import IFF_UP, LinkMessage
 from kuberouter_py.model.names import POD_BRIDGE_ALIAS
 from kuberouter_py.model.podnet import PodBridge

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from kuberouter_py.kernel import route_codec
-from kuberouter_py.kernel.netlink import Batch, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, error_text
 from kuberouter_py.kernel.own_routes import OwnRoutes, Place, key_of, protocol_name
 from kuberouter_py.kernel.rtnetlink_routes import RouteMessage
 from kuberouter_py.model.cluster import Cidr

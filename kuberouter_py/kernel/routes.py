@@ -14,7 +14,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kuberouter_py.kernel import rtnetlink, rtnetlink_routes
 from kuberouter_py.kernel.links import LOOKUPS, VipLinks, find_link, lookup
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Batch, error_text
+from kuberouter_py.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch, error_text
 from kuberouter_py.kernel.rtnetlink import RTM_DELROUTE, RTM_NEWROUTE
 from kuberouter_py.kernel.rtnetlink_routes import RTN_LOCAL, RTPROT_KERNEL, RouteMessage
 from kuberouter_py.model import names

@@ -2,7 +2,7 @@
 
 Here links and addresses, and the numbers of all messages; routes and policy rules are in rtnetlink_routes.py. Pure:
 bytes in, bytes out. Which messages to send is left to links.py, routes.py, diversions.py, pod_addresses.py, bridge.py
-and monitor.py, the sending to netlink.py. What goes by the ten thousand is packed in one step.
+and monitor.py, the sending to netlink_socket.py. What goes by the ten thousand is packed in one step.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from kuberouter_py.kernel import rtnetlink
-from kuberouter_py.kernel.netlink import Batch, NetlinkError, error_text
+from kuberouter_py.kernel.netlink_socket import Batch, NetlinkError, error_text
 from kuberouter_py.kernel.tunnel_codec import (
     KINDS,
     MODULES,

@@ -24,7 +24,7 @@ from kuberouter_py.controllers.firewall.rung import THIS_NODE, Rung
 from kuberouter_py.controllers.history import Clocks
 from kuberouter_py.controllers.runner import Runner
 from kuberouter_py.kernel import command
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.model.cluster import ObjectKey
 from kuberouter_py.model.report import SyncReport
 from kuberouter_py.watchers.cache import Cache

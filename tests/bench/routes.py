@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from kuberouter_py.kernel.handover import Handover
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_routes import PodRoutes
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Cidr

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from kuberouter_py.kernel.netlink import NETLINK_NETFILTER, Batch, message
+from kuberouter_py.kernel.netlink import message
+from kuberouter_py.kernel.netlink_socket import NETLINK_NETFILTER, Batch
 from kuberouter_py.model.kernel import Protocol
 from kuberouter_py.model.names import CONNMARK_SERVICE
 from tests.fakes.worlds import OUTSIDE, PODS, PORTS

@@ -12,7 +12,7 @@ import pytest
 from kuberouter_py.bgp.engine import Engine
 from kuberouter_py.bgp.process import end
 from kuberouter_py.kernel.command import run
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from tests.kernel.birds import Listening, Router
 from tests.kernel.exam import sh
 

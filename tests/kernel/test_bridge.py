@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kuberouter_py.kernel.bridge import BridgePorts
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh
 

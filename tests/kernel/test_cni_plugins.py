@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from kuberouter_py.controllers.routing.cni import complete
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_bridge import PodBridges
 from kuberouter_py.model.cluster import Cidr
 from kuberouter_py.model.names import POD_BRIDGE

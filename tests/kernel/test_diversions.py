@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kuberouter_py.kernel.diversions import BROKEN, Diversions
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.model.kernel import Diversion
 from tests.kernel.exam import bring, settle, sh
 

@@ -19,6 +19,7 @@ from kuberouter_py.kernel import netlink
 from kuberouter_py.kernel.ipset import Members, Sets
 from kuberouter_py.kernel.iptables import Chains
 from kuberouter_py.kernel.iptables_flavours import Flavour, nf_tables_lacks
+from kuberouter_py.kernel.netlink_socket import NETLINK_NETFILTER
 from kuberouter_py.model.bytecode import SAME_ADDRESS
 from kuberouter_py.model.kernel import Chain, IpSet, MemberValue, Protocol, Rules, SetEntry, SetMember
 from kuberouter_py.model.names import FIREWALL_CHAINS, FIREWALL_SETS
@@ -219,7 +220,7 @@ def test_what_is_refused_hears_it_at_once(node: Node) -> None:
 def log() -> Iterator[socket.socket]:
     """A listener of NFLOG group 100, as ulogd2 and tcpdump are (include/uapi/linux/netfilter/nfnetlink_log.h)."""
     kind, group = 4 << 8 | 1, struct.pack(">BBH", 0, 0, 100)  # NFNL_SUBSYS_ULOG, NFULNL_MSG_CONFIG
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETLINK_NETFILTER) as opened:
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER) as opened:
         opened.bind((0, 0))
         opened.settimeout(30)
         for part in (

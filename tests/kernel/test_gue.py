@@ -10,7 +10,7 @@ import pytest
 
 from kuberouter_py.kernel import generic_netlink
 from kuberouter_py.kernel.gue import Listeners
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_GENERIC, Batch
 from kuberouter_py.model import notation
 from kuberouter_py.model.podnet import Listener
 from kuberouter_py.ports import Plan

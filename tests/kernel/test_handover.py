@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from kuberouter_py.kernel.handover import Handover
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.model import notation
 from kuberouter_py.model.bgp import Announced
 from kuberouter_py.model.cluster import Cidr

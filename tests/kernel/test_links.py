@@ -8,7 +8,7 @@ from ipaddress import ip_address
 import pytest
 
 from kuberouter_py.kernel.links import Addresses, Links, find_link, link_states
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.model.kernel import Address, Link
 from kuberouter_py.ports import Plan
 from tests.kernel.exam import bring, difference, settle, sh

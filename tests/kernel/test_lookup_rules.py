@@ -6,7 +6,7 @@ import pytest
 
 from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.lookup_rules import BROKEN, LookupRules
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.model import notation
 from kuberouter_py.model.kernel import Diversion
 from kuberouter_py.model.podnet import LookupRule

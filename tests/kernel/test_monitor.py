@@ -19,7 +19,7 @@ from kuberouter_py.kernel.monitor import (
     VIP_LINK_NEWS,
     Monitor,
 )
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.model.kernel import Address, Diversion, Link, Route
 from kuberouter_py.ports import Plan

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_bridge import DOWN, PodBridges
 from kuberouter_py.model import notation
 from kuberouter_py.model.names import POD_BRIDGE_ALIAS

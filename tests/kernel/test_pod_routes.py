@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.pod_routes import BROKEN, PodRoutes
 from kuberouter_py.model import notation
 from kuberouter_py.model.podnet import PodRoute, RouteKey

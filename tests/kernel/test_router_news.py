@@ -10,7 +10,7 @@ import pytest
 from kuberouter_py.kernel.diversions import Diversions
 from kuberouter_py.kernel.handover import Handover
 from kuberouter_py.kernel.lookup_rules import LookupRules
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.kernel.pod_routes import PodRoutes
 from kuberouter_py.kernel.router_news import (
     ANNOUNCED_NEWS,

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from kuberouter_py.kernel.links import Addresses, Links
-from kuberouter_py.kernel.netlink import Batch
+from kuberouter_py.kernel.netlink_socket import Batch
 from kuberouter_py.kernel.routes import Routes
 from kuberouter_py.model.kernel import Address, Link, Route
 from kuberouter_py.ports import Plan

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from kuberouter_py.kernel.namespaces import batch_in
-from kuberouter_py.kernel.netlink import NETLINK_ROUTE, Batch
+from kuberouter_py.kernel.netlink_socket import NETLINK_ROUTE, Batch
 from kuberouter_py.kernel.tunnels import BROKEN, Tunnels
 from kuberouter_py.model import notation
 from kuberouter_py.model.names import TUNNEL_ALIAS, tunnel_name

@@ -12,7 +12,7 @@ from typing import Protocol as Interface
 
 from kuberouter_py.kernel import ipvs_codec as codec
 from kuberouter_py.kernel.generic_netlink import generic_family
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.model.kernel import Destination, DestinationKey, Protocol, VirtualServerKey
 from tests.bench import objects
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kuberouter_py.kernel import netlink
+from kuberouter_py.kernel import netlink, netlink_socket
 from kuberouter_py.kernel.generic_netlink import generic_family
-from kuberouter_py.kernel.netlink import NETLINK_GENERIC, Batch, NetlinkError
+from kuberouter_py.kernel.netlink_socket import NETLINK_GENERIC, Batch, NetlinkError
 from kuberouter_py.ports import Busy, Unavailable
 
 Reply = tuple[int, int, int, bytes]  # type, flags, sequence, payload
@@ -72,7 +72,7 @@ class FakeKernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeKernel]:
     fake = FakeKernel()
-    monkeypatch.setattr(netlink, "_connect", lambda protocol, strict: fake)
+    monkeypatch.setattr(netlink_socket, "_connect", lambda protocol, strict: fake)
     yield fake
 
 
@@ -123,7 +123,7 @@ class TestSend:
         def refuse(*_: object) -> socket.socket:
             raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
 
-        monkeypatch.setattr(netlink, "_connect", refuse)
+        monkeypatch.setattr(netlink_socket, "_connect", refuse)
         assert Batch(31).send(numbered(2)) == dict.fromkeys(range(2), errno.EPROTONOSUPPORT)
         with pytest.raises(Unavailable, match="netlink protocol 31"):
             Batch(31).dump(numbered(1)[0])
