@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -65,6 +68,7 @@ def serve(address: str, actions: Mapping[str, Callable[..., Any]]) -> None:
     """The lab kernel's end: answers one conductor, until it goes."""
     with socket.create_server((address, PORT)) as server:
         stream, _ = server.accept()
+    threading.Thread(target=_end_with, args=(stream,), daemon=True).start()
     with stream, stream.makefile("rb") as lines:
         for line in lines:
             command = json.loads(line)
@@ -73,3 +77,11 @@ def serve(address: str, actions: Mapping[str, Callable[..., Any]]) -> None:
             except Exception as error:
                 reply = {"error": f"{type(error).__name__}: {error}"}
             stream.sendall(json.dumps(reply).encode() + b"\n")
+
+
+def _end_with(stream: socket.socket) -> None:
+    """The conductor may give up while an action goes on: the lab kernel, and its address, are the next peer's then."""
+    gone = select.poll()
+    gone.register(stream, select.POLLRDHUP)
+    gone.poll()
+    os._exit(0)
