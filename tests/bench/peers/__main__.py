@@ -4,7 +4,8 @@
                                 [--bound 600] [--idle 60] [--rolling 60] [--part]
 
 With --part what OUTPUT has already stays, and each figure is marked with the run that it is of: ratios between
-figures of different runs say less. What cannot be run here (no nf_tables, no kube-router) is left out with its reason.
+figures of different runs say less, and the tables say where that is so. What cannot be run here (no nf_tables, no
+kube-router) is left out with its reason.
 """
 
 from __future__ import annotations
@@ -131,13 +132,11 @@ def _witness(peer: Peer, access: str) -> Iterator[tuple[Witness, Path]]:
 
 def _write(output: Path, results: dict[str, Any]) -> None:
     """After each peer, so that what was measured is not lost with what comes later."""
-    runs = {figures["run"] for point in results["points"] for figures in point["peers"].values()}
     results["machine"] = {
         "kernel": platform.release(),
         "processors": os.cpu_count(),
         "python": platform.python_version(),
     }
-    results["one_run"] = len(runs) == 1
     results["ratios"] = document.ratios(results["points"])
     output.write_text(json.dumps(results, indent=1) + "\n")
 

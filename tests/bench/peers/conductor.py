@@ -56,6 +56,8 @@ class Conductor:
                     stage()
         except (WitnessFailed, OSError) as error:
             self._figures["failed"] = str(error)
+            if "start_seconds" not in self._figures:
+                self._figures["over"]["start_seconds"] = self._times.bound
             print(f"  {self._peer.name}: {error}", flush=True)
         return self._figures
 

@@ -91,6 +91,8 @@ def _table(point: Mapping[str, Any]) -> str:
         for name, each in point["peers"].items()
         if "left_out" in each
     ]
+    if len({figures.get("run") for figures in peers.values()}) > 1:
+        notes.append("Not all of one run: ratios between columns say less.")
     notes += [f"{TITLES[name]} ended early: {each['failed']}." for name, each in peers.items() if "failed" in each]
     return "\n".join(_lines(rows)) + ("\n\n" + " ".join(notes) if notes else "")
 
@@ -112,8 +114,6 @@ def main() -> int:
     page = Path(sys.argv[2])
     machine = results["machine"]
     said = f"Host: Linux {machine['kernel']}, {machine['processors']} CPUs."
-    if not results["one_run"]:
-        said += " Not all of one run: ratios between columns say less."
     before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     page.write_text(f"{before}{BEGIN}\n{said}\n\n{tables(results)}\n{END}{after}")

@@ -39,3 +39,11 @@ def test_the_table_says_what_was_not_had_and_why() -> None:
     assert "| the same, p99, ms | 5 | > 600,000 |" in text
     assert "kube-router was left out: KUBE_ROUTER names no program." in text
     assert "rolled in 60 s" not in text  # nobody measured it
+
+
+def test_the_table_says_where_its_figures_are_not_of_one_run() -> None:
+    said = "Not all of one run"
+    one = {"ours": {**OURS, "run": "1"}, "ipvs": {**THEIRS, "run": "1"}}
+    two = {"ours": {**OURS, "run": "1"}, "ipvs": {**THEIRS, "run": "2"}}
+    assert said not in tables({"points": [{**POINT, "peers": one}]})
+    assert said in tables({"points": [{**POINT, "peers": two}]})
