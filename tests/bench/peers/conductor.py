@@ -5,6 +5,7 @@ A stage that does not come to its end within the bound has no figure but that bo
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,13 +136,19 @@ class Conductor:
         self._settle()
 
     def _rolling(self) -> None:
-        """Endpoints replaced one after the other at an even pace: what it costs, how late the kernel is at worst."""
+        """Endpoints replaced one after the other: what it costs, how late the kernel is at worst.
+
+        Not quite at an even pace: the lab kernel counts CPU by looking every 10 ms at who has it, and what comes in
+        step with that is counted several times, or never.
+        """
         bound, cluster = self._times.bound, self._cluster
         count = min(ROLLED, cluster.services * cluster.endpoints)
         before, began = self._usage(), time.monotonic()
         asked: dict[str, float] = {}
+        uneven = random.Random(count)
         for step in range(count):
-            time.sleep(max(0.0, began + step * self._times.rolling / count - time.monotonic()))
+            due = began + (step + uneven.random()) * self._times.rolling / count
+            time.sleep(max(0.0, due - time.monotonic()))
             number, position = divmod(step, cluster.endpoints)
             address = self._new_address()
             watched = step % WATCHED == 0 or step == count - 1
