@@ -1,7 +1,7 @@
 """Runs the comparison, host side, and writes build/bench-peers.json.
 
     python -m tests.bench.peers OUTPUT.json [--peers ours,ipvs,kube-router,nftables] [--points 1000x10,10000x10,5000x50]
-                                [--bound 600] [--idle 60] [--rolling 60] [--part]
+                                [--bound 600] [--idle 60] [--rolling 60] [--part] [--run NAME]
 
 With --part what OUTPUT has already stays, and each figure is marked with the run that it is of: ratios between
 figures of different runs say less, and the tables say where that is so. What cannot be run here (no nf_tables, no
@@ -43,7 +43,6 @@ def main() -> int:
     options = _options()
     os.environ["LAB_CONTROL_PLANE"] = str(control_plane_directory())
     results = json.loads(options.output.read_text()) if options.part and options.output.exists() else {"points": []}
-    run = time.strftime("%Y-%m-%dT%H:%M:%S")
     own_network.enter()
     times = Times(bound=options.bound, idle=options.idle, rolling=options.rolling)
     ports = {"door": wires.API_PORT, "direct": wires.DIRECT_PORT, "control": wires.CONTROL_PORT}
@@ -51,7 +50,7 @@ def main() -> int:
         for services, endpoints in options.points:
             point = _point_of(results["points"], services, endpoints)
             for name, figures in _measured(control, services, endpoints, options.peers, times):
-                point["peers"][name] = {**figures, "run": run}
+                point["peers"][name] = {**figures, "run": options.run}
                 _write(options.output, results)
     return 0
 
@@ -66,6 +65,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--idle", type=float, default=60.0)
     parser.add_argument("--rolling", type=float, default=60.0)
     parser.add_argument("--part", action="store_true")
+    parser.add_argument("--run", default=time.strftime("%FT%T"), help="what this run is called")
     return parser.parse_args()
 
 
