@@ -56,8 +56,6 @@ class HealthChecks:
             self._server.open(_where(key), {ANY_PATH: lambda: self._answer(key)})
         except OSError as error:
             return f"cannot listen: {os.strerror(error.errno) if error.errno else error}"
-        except OverflowError as error:  # a number that is no port, which bind() says otherwise
-            return f"cannot listen: {error}"
         return ""
 
     def _answer(self, key: HealthCheckPort) -> Response:

@@ -34,7 +34,10 @@ Where = Tcp | Unix
 
 def listen(where: Where) -> socket.socket:
     """A listener that does not wait. Raises OSError where that cannot be."""
-    listener = _bound(where)
+    try:
+        listener = _bound(where)
+    except OverflowError as error:  # how bind() says that a number is no port
+        raise OSError(str(error)) from error
     listener.setblocking(False)  # accept() must not wait for a client that has left between the news and the call
     return listener
 

@@ -64,6 +64,15 @@ def beside(engine: Engine) -> Iterator[Beside]:
     found.kill()
 
 
+def announcing(engine: Engine, beside: Beside, router: Router) -> None:
+    """A router that would keep routes over a restart has one of ours."""
+    router.configure(session="graceful restart on;")
+    announce("10.96.0.10/32", 2)
+    bring(engine, {KEY: SPEAKER})
+    beside.start()
+    router.wait_for("10.96.0.10/32")
+
+
 def test_it_waits_for_the_configuration(engine: Engine, beside: Beside) -> None:
     [refused] = bring(engine, {KEY: SPEAKER}).values()
     assert "nobody answers" in refused.reason
@@ -105,11 +114,7 @@ def test_one_that_hangs_is_ended_with_it(engine: Engine, beside: Beside) -> None
 
 
 def test_one_whose_socket_is_gone_is_ended_with_it(engine: Engine, beside: Beside, router: Router) -> None:
-    router.configure(session="graceful restart on;")
-    announce("10.96.0.10/32", 2)
-    bring(engine, {KEY: SPEAKER})
-    beside.start()
-    router.wait_for("10.96.0.10/32")
+    announcing(engine, beside, router)
     pid = engine.files.pid.read_text().strip()
     engine.files.socket.unlink()
     assert "BIRD has not ended" not in beside.stop()
@@ -118,11 +123,7 @@ def test_one_whose_socket_is_gone_is_ended_with_it(engine: Engine, beside: Besid
 
 
 def test_it_withdraws_when_it_is_stopped(engine: Engine, beside: Beside, router: Router) -> None:
-    router.configure(session="graceful restart on;")
-    announce("10.96.0.10/32", 2)
-    bring(engine, {KEY: SPEAKER})
-    beside.start()
-    router.wait_for("10.96.0.10/32")
+    announcing(engine, beside, router)
     beside.stop()
     until(lambda: "10.96.0.10/32" not in router.routes(), "the router keeps what it was told")
     assert not answers(engine.files)
